@@ -1,0 +1,301 @@
+//! The memory table: committed rows that are not sealed yet, as an immutable state that is replaced as a whole.
+//!
+//! A *chunk* is a batch in the state. Small neighbours are merged as they come, so that many tiny appends do not make
+//! queries slow: a row is copied once per level, and there are [`FANOUT`] times more rows in a chunk of the next level.
+//! *Frozen* chunks are being sealed: they stay as they are until they are in files. A seal that failed is done again
+//! with the same rows, because its commit may stand after all.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use threadline_model::schema::Table;
+
+use crate::codec;
+use crate::wal::{PerTable, slot};
+
+/// So many neighbours become one.
+const FANOUT: usize = 8;
+/// A chunk with so many rows, or bytes, is not merged any more.
+const CHUNK_ROWS: usize = 16 << 10;
+const CHUNK_BYTES: usize = 8 << 20;
+
+/// Rows of one table that stay together.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) batch: RecordBatch,
+    pub(crate) first_seq: i64,
+    pub(crate) last_seq: i64,
+    bytes: usize,
+    /// When its oldest row came, on the monotonic clock.
+    since: Duration,
+}
+
+impl Chunk {
+    fn level(&self) -> u32 {
+        if self.batch.num_rows() >= CHUNK_ROWS || self.bytes >= CHUNK_BYTES {
+            u32::MAX
+        } else {
+            self.batch.num_rows().max(1).ilog(FANOUT)
+        }
+    }
+
+    /// The rows with a sequence number above `seq`.
+    pub(crate) fn rows_after(&self, seq: i64) -> Option<RecordBatch> {
+        if seq < self.first_seq {
+            return Some(self.batch.clone());
+        }
+        if seq >= self.last_seq {
+            return None;
+        }
+        let column = codec::seq_column(&self.batch)?;
+        let skip = column.values().partition_point(|&value| value <= seq);
+        Some(self.batch.slice(skip, self.batch.num_rows() - skip))
+    }
+}
+
+/// Rows of one table.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rows {
+    /// In sequence order.
+    pub(crate) chunks: Vec<Arc<Chunk>>,
+    frozen: usize,
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Rows {
+    fn push(&mut self, table: Table, batch: RecordBatch, now: Duration) {
+        let seq = codec::seq_column(&batch).map(|column| column.values());
+        let Some((&first_seq, &last_seq)) = seq.and_then(|seq| seq.first().zip(seq.last())) else { return };
+        let bytes = codec::batch_bytes(&batch);
+        self.rows += batch.num_rows();
+        self.bytes += bytes;
+        self.chunks.push(Arc::new(Chunk { batch, first_seq, last_seq, bytes, since: now }));
+        while self.merge_last(table) {}
+    }
+
+    /// Merges the last chunks when there are enough that are no larger than the last one.
+    fn merge_last(&mut self, table: Table) -> bool {
+        let Some(level) = self.chunks.last().map(|last| last.level()).filter(|&level| level < u32::MAX) else {
+            return false;
+        };
+        let free = self.chunks.get(self.frozen..).unwrap_or_default();
+        let run = free.iter().rev().take_while(|chunk| chunk.level() <= level).count();
+        let parts = free.get(free.len() - run..).unwrap_or_default();
+        let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return false };
+        if run < FANOUT {
+            return false;
+        }
+        let batches: Vec<RecordBatch> = parts.iter().map(|chunk| chunk.batch.clone()).collect();
+        // Columns that do not go together stay apart: slower to read, not wrong.
+        let Ok(batch) = codec::merge(table, &batches) else { return false };
+        let merged = Chunk {
+            first_seq: first.first_seq,
+            last_seq: last.last_seq,
+            bytes: codec::batch_bytes(&batch),
+            since: first.since,
+            batch,
+        };
+        let before: usize = parts.iter().map(|chunk| chunk.bytes).sum();
+        self.bytes = (self.bytes + merged.bytes).saturating_sub(before);
+        self.chunks.truncate(self.chunks.len() - run);
+        self.chunks.push(Arc::new(merged));
+        true
+    }
+
+    fn drop_through(&mut self, seq: i64) {
+        let gone = self.chunks.partition_point(|chunk| chunk.last_seq <= seq);
+        for chunk in self.chunks.drain(..gone) {
+            self.rows -= chunk.batch.num_rows();
+            self.bytes = self.bytes.saturating_sub(chunk.bytes);
+        }
+        self.frozen = self.frozen.saturating_sub(gone);
+    }
+
+    /// The rows above `seq`, in sequence order.
+    pub(crate) fn after(&self, seq: i64) -> Vec<RecordBatch> {
+        let from = self.chunks.partition_point(|chunk| chunk.last_seq <= seq);
+        self.chunks.iter().skip(from).filter_map(|chunk| chunk.rows_after(seq)).collect()
+    }
+
+    /// The frozen rows above `seq`, in sequence order.
+    pub(crate) fn frozen_after(&self, seq: i64) -> Vec<RecordBatch> {
+        let frozen = self.chunks.get(..self.frozen).unwrap_or_default();
+        frozen.iter().filter_map(|chunk| chunk.rows_after(seq)).collect()
+    }
+
+    /// When the oldest row came.
+    pub(crate) fn since(&self) -> Option<Duration> {
+        self.chunks.first().map(|chunk| chunk.since)
+    }
+}
+
+/// All rows at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    tables: PerTable<Rows>,
+    /// Last sequence number that was committed.
+    pub(crate) last_seq: i64,
+    /// Rows up to here are frozen.
+    pub(crate) frozen_seq: Option<i64>,
+}
+
+impl State {
+    /// Rows of a table.
+    pub(crate) fn rows(&self, table: Table) -> &Rows {
+        let [logs, spans] = &self.tables;
+        match table {
+            Table::Logs => logs,
+            Table::Spans => spans,
+        }
+    }
+
+    /// Bytes of both tables.
+    pub(crate) fn bytes(&self) -> usize {
+        self.tables.iter().map(|rows| rows.bytes).sum()
+    }
+
+    /// Rows of both tables.
+    pub(crate) fn row_count(&self) -> usize {
+        self.tables.iter().map(|rows| rows.rows).sum()
+    }
+
+    /// When the oldest row came.
+    pub(crate) fn since(&self) -> Option<Duration> {
+        self.tables.iter().filter_map(Rows::since).min()
+    }
+}
+
+/// The memory table.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// Held while the next state is made.
+    next: Mutex<()>,
+    state: RwLock<Arc<State>>,
+}
+
+impl Memory {
+    /// The present state.
+    pub(crate) fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The present state, and what `read` says at the same moment: nothing is inserted or dropped meanwhile.
+    pub(crate) fn state_with<T>(&self, read: impl FnOnce() -> T) -> (Arc<State>, T) {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let other = read();
+        (Arc::clone(&state), other)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let _next: MutexGuard<'_, ()> = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = State::clone(&self.state());
+        let result = change(&mut state);
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+        result
+    }
+
+    /// Adds committed batches, in sequence order; all become visible at once.
+    pub(crate) fn insert(&self, batches: impl IntoIterator<Item = (Table, RecordBatch)>, now: Duration) {
+        self.change(|state| {
+            for (table, batch) in batches {
+                let Some(rows) = state.tables.get_mut(slot(table)) else { continue };
+                rows.push(table, batch, now);
+                let last = rows.chunks.last().map_or(0, |chunk| chunk.last_seq);
+                state.last_seq = state.last_seq.max(last);
+            }
+        });
+    }
+
+    /// Raises the last sequence number: rows up to there are in files.
+    pub(crate) fn raise(&self, seq: i64) {
+        self.change(|state| state.last_seq = state.last_seq.max(seq));
+    }
+
+    /// Freezes what is there, unless something is frozen still; up to which sequence number, and the state with it.
+    pub(crate) fn freeze(&self) -> (i64, Arc<State>) {
+        self.change(|state| {
+            if state.frozen_seq.is_none() {
+                for rows in &mut state.tables {
+                    rows.frozen = rows.chunks.len();
+                }
+            }
+            let through = *state.frozen_seq.get_or_insert(state.last_seq);
+            (through, Arc::new(state.clone()))
+        })
+    }
+
+    /// What was frozen is in files and dropped.
+    pub(crate) fn thaw(&self) {
+        self.change(|state| {
+            state.frozen_seq = None;
+            for rows in &mut state.tables {
+                rows.frozen = 0;
+            }
+        });
+    }
+
+    /// Drops rows that are in files.
+    pub(crate) fn drop_through(&self, table: Table, seq: i64) {
+        self.change(|state| {
+            if let Some(rows) = state.tables.get_mut(slot(table)) {
+                rows.drop_through(seq);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::support::{logs, seqs};
+
+    fn batch(first: i64, rows: usize) -> (Table, RecordBatch) {
+        (Table::Logs, codec::with_seq(Table::Logs, &logs(first as u64, rows), first).unwrap())
+    }
+
+    fn seqs_of(memory: &Memory, after: i64) -> Vec<i64> {
+        memory.state().rows(Table::Logs).after(after).iter().flat_map(seqs).collect()
+    }
+
+    #[test]
+    fn tiny_batches_become_few_chunks_in_order() {
+        let memory = Memory::default();
+        for seq in 1..=1000 {
+            memory.insert([batch(seq, 1)], Duration::from_secs(seq as u64));
+        }
+        let state = memory.state();
+        let rows = state.rows(Table::Logs);
+        assert!(rows.chunks.len() <= 7 * 5, "{} chunks", rows.chunks.len());
+        assert_eq!((rows.rows, state.last_seq, rows.since()), (1000, 1000, Some(Duration::from_secs(1))));
+        assert_eq!(seqs_of(&memory, 0), (1..=1000).collect::<Vec<_>>());
+        assert_eq!(seqs_of(&memory, 990), (991..=1000).collect::<Vec<_>>());
+        let bytes: usize = rows.chunks.iter().map(|chunk| chunk.bytes).sum();
+        assert_eq!(rows.bytes, bytes, "the account is the sum");
+    }
+
+    #[test]
+    fn frozen_rows_are_dropped_and_later_ones_stay() {
+        let memory = Memory::default();
+        memory.insert((1..=20).map(|seq| batch(seq, 1)), Duration::ZERO);
+        let frozen =
+            |state: &State| state.rows(Table::Logs).frozen_after(0).iter().flat_map(seqs).collect::<Vec<_>>();
+        for _ in 0..2 {
+            let (through, state) = memory.freeze();
+            assert_eq!((through, frozen(&state)), (20, (1..=20).collect()), "the same until it is thawed");
+            let next = memory.state().last_seq + 1;
+            memory.insert((next..next + 20).map(|seq| batch(seq, 1)), Duration::from_secs(1));
+        }
+        assert_eq!(seqs_of(&memory, 0), (1..=60).collect::<Vec<_>>());
+        memory.drop_through(Table::Logs, 20);
+        memory.thaw();
+        assert_eq!(seqs_of(&memory, 0), (21..=60).collect::<Vec<_>>());
+        let state = memory.state();
+        let bytes: usize = state.rows(Table::Logs).chunks.iter().map(|chunk| chunk.bytes).sum();
+        assert_eq!((state.row_count(), state.bytes()), (40, bytes));
+        assert_eq!(state.since(), Some(Duration::from_secs(1)));
+        let (through, state) = memory.freeze();
+        assert_eq!((through, frozen(&state)), (60, (21..=60).collect()));
+    }
+}

@@ -1,0 +1,458 @@
+//! Rows go in, rows come out: whatever is sealed, pruned, merged, deleted.
+
+use std::ops::RangeInclusive;
+
+use arrow_array::RecordBatch;
+use proptest::prelude::*;
+use threadline_model::clock::Clock;
+use threadline_model::columns::Batch;
+use threadline_model::id::TraceId;
+use threadline_model::schema::Table;
+
+use super::testing::{Body, NOON, Row, batch, environment};
+use super::*;
+use crate::snapshot::Prune;
+use crate::{RetentionRule, VerifyReport};
+
+const NODE: [u8; 16] = [7; 16];
+
+fn open(env: &Env, options: &Options) -> Sealed {
+    Sealed::open(Path::new("data"), options, env.clone(), NODE, false).unwrap()
+}
+
+/// Reads rows back from a batch.
+fn rows_of(batch: &RecordBatch) -> Vec<Row> {
+    let columns = Batch::new(batch);
+    let json = batch.column_by_name("body_json").map(|array| array.as_boolean().clone());
+    (0..batch.num_rows())
+        .map(|row| {
+            let body = columns.str("body").get(row).map(str::to_owned);
+            let is_json = json.as_ref().is_some_and(|json| {
+                use arrow_array::Array as _;
+                json.is_valid(row) && json.value(row)
+            });
+            Row {
+                seq: columns.int("seq").get(row).unwrap(),
+                ts_nano: columns.time_unix_nano(row),
+                service: columns.str("service").get(row).map(str::to_owned),
+                severity: columns.int("severity_number").get(row).unwrap_or(0) as i32,
+                event: columns.str("event_name").get(row).unwrap_or_default().to_owned(),
+                trace: columns.trace_id(row).map(|id| id.0),
+                span: columns.span_id(row).map(|id| id.0),
+                body: match body {
+                    None => Body::None,
+                    Some(text) if is_json => Body::Json(text),
+                    Some(text) => Body::Text(text),
+                },
+                status: columns.int("http.response.status_code").get(row),
+                extra: columns
+                    .str("attrs")
+                    .get(row)
+                    .map(|attrs| {
+                        threadline_model::value::members(attrs)
+                            .map(|(key, value)| (key.into_owned(), value.display().into_owned()))
+                            .collect()
+                    })
+                    .unwrap_or_default(),
+            }
+        })
+        .collect()
+}
+
+/// All rows that a scan with `prune` yields, by sequence number; each file's rows come in file order.
+fn scan(sealed: &Sealed, prune: &Prune) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for file in &sealed.catalogue().logs.files {
+        let mut of_file: Vec<Row> = Vec::new();
+        for batch in file.scan(None, prune).unwrap() {
+            let batch = batch.unwrap();
+            assert!(batch.num_rows() <= 8192);
+            of_file.extend(rows_of(&batch));
+        }
+        let order = |row: &Row| (row.service.clone(), row.ts_nano, row.seq);
+        assert!(of_file.windows(2).all(|pair| order(&pair[0]) < order(&pair[1])));
+        rows.extend(of_file);
+    }
+    rows.sort_by_key(|row| row.seq);
+    rows
+}
+
+fn fits(row: &Row, prune: &Prune) -> bool {
+    let within = |range: &Option<RangeInclusive<i64>>, value: i64| {
+        range.as_ref().is_none_or(|range| range.contains(&value))
+    };
+    within(&prune.ts, row.ts_nano.div_euclid(1000))
+        && within(&prune.seq, row.seq)
+        && prune.severity.as_ref().is_none_or(|range| range.contains(&row.severity))
+        && prune
+            .services
+            .as_ref()
+            .is_none_or(|names| row.service.as_ref().is_some_and(|name| names.contains(name)))
+        && prune.trace_ids.as_ref().is_none_or(|ids| row.trace.is_some_and(|id| ids.contains(&TraceId(id))))
+}
+
+const TRACE: [u8; 16] = [0xab; 16];
+const SPAN: [u8; 8] = [0xcd; 8];
+
+fn body() -> impl Strategy<Value = Body> {
+    let part = prop_oneof![
+        Just("ab".repeat(16)),
+        Just("AB".repeat(16)),
+        Just("cd".repeat(8)),
+        Just("\u{1}".to_owned()),
+        Just("\u{2}".to_owned()),
+        Just("\u{3}".to_owned()),
+        "[ -~é]{0,8}",
+    ];
+    let text = proptest::collection::vec(part, 0..5).prop_map(|parts| parts.concat());
+    prop_oneof![
+        1 => Just(Body::None),
+        6 => text.prop_map(Body::Text),
+        1 => Just(Body::Json("[\"cdcdcdcdcdcdcdcd\"]".to_owned())),
+    ]
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    (
+        0i64..3 * 3_600_000_000_000,
+        proptest::option::of(prop_oneof![Just("cart"), Just("shop"), Just(""), Just("ü")]),
+        prop_oneof![Just(0), 1i32..25],
+        proptest::option::of(prop_oneof![
+            Just(TRACE),
+            any::<[u8; 16]>().prop_map(|mut id| {
+                id[0] |= 1;
+                id
+            })
+        ]),
+        proptest::option::of(Just(SPAN)),
+        body(),
+        proptest::option::of(any::<i64>()),
+        proptest::collection::vec(("[a-z]{1,3}", "[a-z]{0,3}"), 0..2),
+    )
+        .prop_map(|(offset, service, severity, trace, span, body, status, extra)| Row {
+            seq: 0,
+            ts_nano: NOON * 1000 + offset,
+            service: service.map(str::to_owned),
+            severity,
+            event: if severity == 3 { "security.authn".to_owned() } else { String::new() },
+            trace,
+            span,
+            body,
+            status,
+            extra,
+        })
+}
+
+fn rows(max: usize) -> impl Strategy<Value = Vec<Row>> {
+    proptest::collection::vec(row(), 1..max).prop_map(|mut rows| {
+        for (seq, row) in rows.iter_mut().enumerate() {
+            row.seq = seq as i64 + 1;
+        }
+        rows
+    })
+}
+
+fn prune() -> impl Strategy<Value = Prune> {
+    let hours = 3 * 3_600_000_000i64;
+    (
+        proptest::option::of((0..hours, 0..hours / 4)),
+        proptest::option::of((0i64..3000, 0i64..200)),
+        proptest::option::of(proptest::collection::vec(
+            prop_oneof![Just("cart".to_owned()), Just("none".to_owned()), Just(String::new())],
+            0..3,
+        )),
+        proptest::option::of((-1i32..26, 0i32..6)),
+        proptest::option::weighted(0.2, Just(vec![TraceId(TRACE)])),
+    )
+        .prop_map(|(ts, seq, services, severity, trace_ids)| Prune {
+            ts: ts.map(|(from, len)| NOON + from..=NOON + from + len),
+            seq: seq.map(|(from, len)| from..=from + len),
+            trace_ids,
+            services,
+            severity: severity.map(|(from, len)| from..=from + len),
+            body_terms: Vec::new(),
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn what_is_sealed_is_read_back(rows in rows(200), split in 0usize..200, elide_ids: bool) {
+        let (_, _, env) = environment();
+        let options = Options { elide_ids, ..Options::default() };
+        let sealed = open(&env, &options);
+        let layout = Arc::clone(&sealed.catalogue().logs.layout);
+        let (one, two) = rows.split_at(split.min(rows.len()));
+        let batches: Vec<_> =
+            [one, two].into_iter().filter(|rows| !rows.is_empty()).map(|rows| batch(&layout, rows)).collect();
+        sealed.seal(Table::Logs, &batches, rows.len() as i64).unwrap();
+        prop_assert_eq!(&scan(&sealed, &Prune::default()), &rows);
+        // Again, and after a restart: nothing is added.
+        sealed.seal(Table::Logs, &batches, rows.len() as i64).unwrap();
+        drop(sealed);
+        let sealed = open(&env, &options);
+        sealed.seal(Table::Logs, &batches, rows.len() as i64).unwrap();
+        prop_assert_eq!(sealed.catalogue().logs.sealed_seq, rows.len() as i64);
+        prop_assert_eq!(scan(&sealed, &Prune::default()), rows);
+    }
+
+    #[test]
+    fn pruning_loses_no_row(rows in rows(2500), prunes in proptest::collection::vec(prune(), 8)) {
+        let (_, _, env) = environment();
+        let sealed = open(&env, &Options::default());
+        let layout = Arc::clone(&sealed.catalogue().logs.layout);
+        sealed.seal(Table::Logs, &[batch(&layout, &rows)], rows.len() as i64).unwrap();
+        for prune in prunes {
+            let want: Vec<_> = rows.iter().filter(|row| fits(row, &prune)).collect();
+            let got = scan(&sealed, &prune);
+            let got: Vec<_> = got.iter().filter(|row| fits(row, &prune)).collect();
+            prop_assert_eq!(got, want, "{:?}", prune);
+        }
+    }
+}
+
+/// What a store of small files does in a test of maintenance.
+#[derive(Clone, Debug)]
+enum Step {
+    Seal(Vec<Row>),
+    Maintain,
+    Erase(String),
+    Wait(i64),
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => proptest::collection::vec(row(), 1..30).prop_map(Step::Seal),
+        4 => Just(Step::Maintain),
+        1 => prop_oneof![Just("cart".to_owned()), Just("shop".to_owned())].prop_map(Step::Erase),
+        2 => (0i64..4).prop_map(Step::Wait),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+fn maintained_options() -> Options {
+    let rule = |service: Option<&str>, event: Option<&str>, hours: u64| RetentionRule {
+        table: Some(Table::Logs),
+        service: service.map(str::to_owned),
+        event: event.map(str::to_owned),
+        age_max: Duration::from_secs(hours * 3600),
+    };
+    Options {
+        compact_rows: 200,
+        threads: false,
+        retention: vec![
+            rule(None, Some("security.*"), 9),
+            rule(Some("cart"), None, 5),
+            rule(Some("shop"), None, 7),
+        ],
+        ..Options::default()
+    }
+}
+
+/// Hours a row is kept under [`maintained_options`].
+fn kept_hours(row: &Row) -> Option<i64> {
+    match row.service.as_deref() {
+        _ if row.event.starts_with("security.") => Some(9),
+        Some("cart") => Some(5),
+        Some("shop") => Some(7),
+        _ => None,
+    }
+}
+
+fn is_service(name: &str) -> impl Fn(&RecordBatch) -> Result<BooleanArray, StoreError> {
+    move |batch: &RecordBatch| {
+        let service = Batch::new(batch).str("service");
+        Ok((0..batch.num_rows()).map(|row| service.get(row).map(|service| service == name)).collect())
+    }
+}
+
+fn assert_intact(sealed: &Sealed) -> VerifyReport {
+    let mut report = VerifyReport::default();
+    sealed.verify(&mut report).unwrap();
+    assert_eq!(report.findings, Vec::<String>::new());
+    report
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn maintenance_keeps_what_it_must(steps in proptest::collection::vec(step(), 1..25)) {
+        let (disk, clock, env) = environment();
+        let options = maintained_options();
+        let mut sealed = open(&env, &options);
+        let mut model: Vec<Row> = Vec::new();
+        let mut seq = 0;
+        for step in steps {
+            let held = sealed.catalogue();
+            let before = held.logs.files.iter().map(|file| file.meta().rows).sum::<u64>();
+            match step {
+                Step::Seal(mut rows) => {
+                    for row in &mut rows {
+                        seq += 1;
+                        row.seq = seq;
+                    }
+                    let layout = Arc::clone(&sealed.catalogue().logs.layout);
+                    sealed.seal(Table::Logs, &[batch(&layout, &rows)], seq).unwrap();
+                    model.extend(rows);
+                }
+                Step::Maintain => {
+                    while sealed.maintain().unwrap() {}
+                    // Whole hours that are past a row's time are gone; a younger row stays.
+                    let now = clock.now_us();
+                    let of_files = scan(&sealed, &Prune::default());
+                    let gone = |row: &Row, lag: i64| kept_hours(row).is_some_and(|hours| {
+                        row.ts_nano / 1000 + (hours + lag) * rows::HOUR_US < now
+                    });
+                    prop_assert!(of_files.iter().all(|row| !gone(row, 1)));
+                    model.retain(|row| !gone(row, 0) || of_files.iter().any(|kept| kept.seq == row.seq));
+                }
+                Step::Erase(service) => {
+                    let had = model.len();
+                    model.retain(|row| row.service.as_ref() != Some(&service));
+                    let erasure = sealed.erase(Table::Logs, &is_service(&service), "asked").unwrap();
+                    prop_assert_eq!(erasure.rows as usize, had - model.len());
+                }
+                Step::Wait(hours) => {
+                    clock.0.fetch_add(hours * rows::HOUR_US, std::sync::atomic::Ordering::Relaxed);
+                }
+                Step::Reopen => {
+                    drop(sealed);
+                    sealed = open(&env, &options);
+                }
+            }
+            prop_assert_eq!(&scan(&sealed, &Prune::default()), &model);
+            assert_intact(&sealed);
+            // What was held before the step is still read.
+            let mut after = 0;
+            for file in &held.logs.files {
+                after += file.scan(Some(&["seq"]), &Prune::default()).unwrap().map(|b| b.unwrap().num_rows()).sum::<usize>();
+            }
+            prop_assert_eq!(after as u64, before);
+            drop(held);
+            let on_disk = disk.dump().into_keys().filter(|path| path.extension().is_some_and(|e| e == "parquet"));
+            let files = sealed.catalogue().logs.files.len();
+            prop_assert_eq!(on_disk.filter(|path| !path.to_string_lossy().contains("_delta_log")).count(), files);
+        }
+    }
+}
+
+#[test]
+fn a_changed_byte_is_found() {
+    let (disk, _, env) = environment();
+    let options = Options { compact_rows: 100, threads: false, ..Options::default() };
+    let sealed = open(&env, &options);
+    let layout = Arc::clone(&sealed.catalogue().logs.layout);
+    for seq in 1..=5 {
+        let row = Row {
+            seq,
+            ts_nano: NOON * 1000 + seq,
+            service: Some(if seq == 5 { "cart" } else { "shop" }.to_owned()),
+            body: Body::Text(format!("body {seq}")),
+            ..Row::default()
+        };
+        sealed.seal(Table::Logs, &[batch(&layout, &[row])], seq).unwrap();
+    }
+    assert!(sealed.maintain().unwrap());
+    sealed.erase(Table::Logs, &is_service("cart"), "asked by the person").unwrap();
+    let report = assert_intact(&sealed);
+    assert_eq!((report.files, report.rows, report.merkle_leaves), (1, 4, 9));
+    drop(sealed);
+    for (path, bytes) in disk.dump() {
+        if path.ends_with("merkle.key") || path.ends_with("merkle.pub") {
+            continue;
+        }
+        for at in (0..bytes.len()).step_by(1 + bytes.len() / 60) {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x20;
+            disk.overwrite(&path, bad);
+            let mut report = VerifyReport::default();
+            match Sealed::open(Path::new("data"), &options, env.clone(), NODE, true) {
+                Ok(sealed) => sealed.verify(&mut report).unwrap(),
+                Err(error) => report.findings.push(error.to_string()),
+            }
+            assert!(!report.findings.is_empty(), "{} at {at}: {}", path.display(), bytes[at] as char);
+        }
+        disk.overwrite(&path, bytes);
+    }
+}
+
+#[test]
+fn the_oldest_hours_go_when_files_are_too_large() {
+    let (_, _, env) = environment();
+    let mut options = Options { threads: false, ..Options::default() };
+    let sealed = open(&env, &options);
+    let layout = Arc::clone(&sealed.catalogue().logs.layout);
+    let rows: Vec<Row> = (1..=6)
+        .map(|seq| Row { seq, ts_nano: (NOON + (6 - seq) * rows::HOUR_US) * 1000, ..Row::default() })
+        .collect();
+    sealed.seal(Table::Logs, &[batch(&layout, &rows)], 6).unwrap();
+    let bytes: u64 = sealed.catalogue().logs.files.iter().map(|file| file.meta().bytes).sum();
+    drop(sealed);
+    options.sealed_bytes_max = Some(bytes / 2);
+    let sealed = open(&env, &options);
+    assert!(sealed.maintain().unwrap());
+    assert!(!sealed.maintain().unwrap());
+    assert_eq!(scan(&sealed, &Prune::default()).iter().map(|row| row.seq).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(assert_intact(&sealed).tombstones, 3);
+    assert_eq!(sealed.counters().deleted_rows, 3);
+}
+
+#[test]
+fn keys_seen_often_get_a_column() {
+    let (_, _, env) = environment();
+    let options = Options::default();
+    let sealed = open(&env, &options);
+    let layout = Arc::clone(&sealed.catalogue().logs.layout);
+    let rows: Vec<Row> = (1..=1500)
+        .map(|seq| Row {
+            seq,
+            ts_nano: NOON * 1000 + seq,
+            extra: vec![("shop.cart".to_owned(), "a".to_owned()), (format!("rare{seq}"), String::new())],
+            ..Row::default()
+        })
+        .collect();
+    sealed.seal(Table::Logs, &[batch(&layout, &rows)], 1500).unwrap();
+    let evolved = Arc::clone(&sealed.catalogue().logs.layout);
+    assert_eq!(evolved.promoted.last().map(|key| &*key.key), Some("shop.cart"));
+    assert_eq!(evolved.evolved(), 1);
+    let row = Row { seq: 1501, ..rows[0].clone() };
+    sealed.seal(Table::Logs, &[batch(&evolved, &[row])], 1501).unwrap();
+    drop(sealed);
+    let sealed = open(&env, &options);
+    assert_eq!(sealed.catalogue().logs.layout, evolved);
+    assert_eq!(scan(&sealed, &Prune::default()).len(), 1501);
+    assert_intact(&sealed);
+}
+
+#[test]
+fn a_checkpoint_stands_for_the_commits_before_it() {
+    let (disk, _, env) = environment();
+    let options = Options { threads: false, ..Options::default() };
+    let sealed = open(&env, &options);
+    let layout = Arc::clone(&sealed.catalogue().logs.layout);
+    for seq in 1..=101 {
+        let row = Row { seq, ts_nano: (NOON + seq * rows::HOUR_US) * 1000, ..Row::default() };
+        sealed.seal(Table::Logs, &[batch(&layout, &[row])], seq).unwrap();
+        if seq == 100 {
+            sealed.maintain().unwrap();
+        }
+    }
+    drop(sealed);
+    let last = Path::new("data/tables/default/logs/_delta_log/_last_checkpoint");
+    assert!(disk.dump().contains_key(last));
+    let sealed = open(&env, &options);
+    assert_eq!(scan(&sealed, &Prune::default()).len(), 101);
+    assert_eq!(sealed.catalogue().logs.sealed_seq, 101);
+    assert_intact(&sealed);
+    drop(sealed);
+    // A damaged one costs time, not data, and is told.
+    disk.overwrite(last, b"{\"version\":7,\"size\":1}".to_vec());
+    let sealed = open(&env, &options);
+    assert_eq!(scan(&sealed, &Prune::default()).len(), 101);
+    let mut report = VerifyReport::default();
+    sealed.verify(&mut report).unwrap();
+    assert_eq!(report.findings.len(), 1);
+}

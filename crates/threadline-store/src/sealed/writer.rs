@@ -1,0 +1,295 @@
+//! Writes one sealed file front to back: rows in file order in, what the table log says of the file out.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::SchemaRef;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use xorf::{BinaryFuse8, DmaSerializable};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::StoreError;
+use crate::sealed::elide::{Ids, elide};
+use crate::sealed::objects::{ObjectWriter, Objects};
+use crate::sealed::row_root::RowHasher;
+use crate::sealed::rows::is_dictionary;
+
+/// Rows of a row group.
+const GROUP_ROWS: usize = 128 << 10;
+/// Rows of a page: the unit of decoding.
+pub(crate) const PAGE_ROWS: usize = 1024;
+/// Bytes of rows handed to Parquet at once, about: keeps pages of huge rows in bounds.
+const SLICE_BYTES: usize = 4 << 20;
+/// More services than this are not listed in the table log.
+const SERVICES_MAX: usize = 64;
+
+/// Columns whose values are too long or too different for minima and maxima to say anything.
+const WITHOUT_STATISTICS: [&str; 11] = [
+    "attrs",
+    "body",
+    "db.query.text",
+    "events",
+    "exception.message",
+    "exception.stacktrace",
+    "links",
+    "parent_span_id",
+    "span_id",
+    "trace_id",
+    "url.full",
+];
+
+/// Footer key: version of the layout of what only this program reads.
+pub(crate) const KEY_VERSION: &str = "threadline.version";
+/// Footer key: `true` when ids are elided from bodies.
+pub(crate) const KEY_ELIDED: &str = "threadline.elide_ids";
+/// Footer key: offset and length of the directory of blocks between the last row group and the footer.
+pub(crate) const KEY_DIRECTORY: &str = "threadline.directory";
+/// Directory entry: the filter of trace ids.
+pub(crate) const BLOCK_TRACES: &str = "trace_filter";
+
+/// What became of a file's rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Bytes of the file.
+    pub(crate) bytes: u64,
+    /// SHA-256 of the file.
+    pub(crate) sha256: [u8; 32],
+    /// Rows.
+    pub(crate) rows: u64,
+    /// Merkle root of the rows.
+    pub(crate) rows_root: [u8; 32],
+    /// Lowest and highest event time, µs.
+    pub(crate) ts: RangeInclusive<i64>,
+    /// Lowest and highest sequence number.
+    pub(crate) seq: RangeInclusive<i64>,
+    /// Services of the rows, when they are few; `None` = any.
+    pub(crate) services: Option<Vec<String>>,
+    /// Whether ids are elided.
+    pub(crate) elided: bool,
+}
+
+/// A sealed file being written. Dropped unfinished, it is removed.
+pub(crate) struct FileWriter {
+    parquet: ArrowWriter<ObjectWriter>,
+    elide: bool,
+    rows: RowHasher,
+    /// Rows handed to Parquet.
+    written: usize,
+    ts: (i64, i64),
+    seq: (i64, i64),
+    services: Option<BTreeSet<String>>,
+    traces: Vec<u64>,
+}
+
+/// How a trace id enters the filter.
+pub(crate) fn trace_hash(id: &[u8]) -> u64 {
+    xxh3_64(id)
+}
+
+impl FileWriter {
+    /// Starts a file whose batches all have this schema.
+    pub(crate) fn create(
+        objects: &Objects,
+        key: &str,
+        schema: &SchemaRef,
+        elide: bool,
+    ) -> Result<FileWriter, StoreError> {
+        let context = || format!("writing sealed file {key}");
+        let object = objects.create(key).map_err(|error| StoreError::io(context(), error))?;
+        let elide = elide && schema.index_of("body").is_ok();
+        let parquet = ArrowWriter::try_new(object, Arc::clone(schema), Some(properties(schema, elide)))?;
+        Ok(FileWriter {
+            parquet,
+            elide,
+            rows: RowHasher::default(),
+            written: 0,
+            ts: (i64::MAX, i64::MIN),
+            seq: (i64::MAX, i64::MIN),
+            services: Some(BTreeSet::new()),
+            traces: Vec::new(),
+        })
+    }
+
+    /// Adds rows, in file order.
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), StoreError> {
+        self.rows.update(batch)?;
+        self.note(batch)?;
+        let batch = if self.elide { elided(batch)? } else { batch.clone() };
+        let row_bytes = batch.get_array_memory_size() / batch.num_rows().max(1);
+        let step = (SLICE_BYTES / row_bytes.max(1)).clamp(1, batch.num_rows().max(1));
+        let mut at = 0;
+        while at < batch.num_rows() {
+            // Slices end at page boundaries, or Parquet's check after each slice would let a page grow past its limit.
+            let to_boundary = PAGE_ROWS - self.written % PAGE_ROWS;
+            let whole = if to_boundary < PAGE_ROWS { to_boundary } else { usize::MAX };
+            let rows = step.min(batch.num_rows() - at).min(whole);
+            self.parquet.write(&batch.slice(at, rows)).map_err(write_error)?;
+            self.written += rows;
+            at += rows;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, batch: &RecordBatch) -> Result<(), StoreError> {
+        let widen = |range: &mut (i64, i64), values: &[i64]| {
+            for &value in values {
+                *range = (range.0.min(value), range.1.max(value));
+            }
+        };
+        let missing =
+            |name: &str| StoreError::Invalid { detail: format!("rows without {name} cannot be sealed") };
+        let ts = batch.column_by_name("ts").and_then(|a| a.as_primitive_opt::<TimestampMicrosecondType>());
+        widen(&mut self.ts, ts.ok_or_else(|| missing("ts"))?.values());
+        let seq = batch.column_by_name("seq").and_then(|a| a.as_primitive_opt::<Int64Type>());
+        widen(&mut self.seq, seq.ok_or_else(|| missing("seq"))?.values());
+        if let Some(ids) = batch.column_by_name("trace_id").and_then(|a| a.as_fixed_size_binary_opt()) {
+            for row in (0..ids.len()).filter(|&row| ids.is_valid(row)) {
+                let hash = trace_hash(ids.value(row));
+                if self.traces.last() != Some(&hash) {
+                    self.traces.push(hash);
+                }
+            }
+        }
+        self.note_services(batch);
+        Ok(())
+    }
+
+    fn note_services(&mut self, batch: &RecordBatch) {
+        let Some(known) = &mut self.services else { return };
+        let Some(array) = batch.column_by_name("service") else { return };
+        let dict = array.as_dictionary_opt::<Int32Type>();
+        let Some((keys, values)) =
+            dict.and_then(|dict| Some((dict.keys(), dict.values().as_string_opt::<i32>()?)))
+        else {
+            self.services = None;
+            return;
+        };
+        let mut last = None;
+        for key in keys.iter() {
+            if key == last {
+                continue;
+            }
+            last = key;
+            let at = key.and_then(|key| usize::try_from(key).ok());
+            if let Some(at) = at.filter(|&at| at < values.len() && values.is_valid(at))
+                && !known.contains(values.value(at))
+            {
+                known.insert(values.value(at).to_owned());
+            }
+        }
+        if known.len() > SERVICES_MAX {
+            self.services = None;
+        }
+    }
+
+    /// Rows so far.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows.rows()
+    }
+
+    /// Writes blocks and footer, syncs file and name.
+    pub(crate) fn finish(mut self) -> Result<Facts, StoreError> {
+        self.parquet.flush().map_err(write_error)?;
+        self.traces.sort_unstable();
+        self.traces.dedup();
+        let mut directory = serde_json::Map::new();
+        if let Some(block) = trace_block(&self.traces) {
+            let at = self.parquet.bytes_written();
+            self.parquet.write_all(&block).map_err(|error| StoreError::io("writing a sealed file", error))?;
+            directory.insert(BLOCK_TRACES.to_owned(), serde_json::json!([at, block.len()]));
+        }
+        let at = self.parquet.bytes_written();
+        let bytes = serde_json::Value::Object(directory).to_string();
+        self.parquet
+            .write_all(bytes.as_bytes())
+            .map_err(|error| StoreError::io("writing a sealed file", error))?;
+        let place = format!("{at} {}", bytes.len());
+        self.parquet.append_key_value_metadata(KeyValue::new(KEY_DIRECTORY.to_owned(), place));
+        let object = self.parquet.into_inner().map_err(write_error)?;
+        let (bytes, sha256) =
+            object.finish().map_err(|error| StoreError::io("syncing a sealed file", error))?;
+        Ok(Facts {
+            bytes,
+            sha256,
+            rows: self.rows.rows(),
+            rows_root: self.rows.root(),
+            ts: self.ts.0..=self.ts.1,
+            seq: self.seq.0..=self.seq.1,
+            services: self.services.map(|services| services.into_iter().collect()),
+            elided: self.elide,
+        })
+    }
+}
+
+/// A failing disk reaches us through Parquet's error: give it back its kind.
+fn write_error(error: parquet::errors::ParquetError) -> StoreError {
+    match error {
+        parquet::errors::ParquetError::External(source) => match source.downcast::<io::Error>() {
+            Ok(error) => StoreError::io("writing a sealed file", *error),
+            Err(source) => StoreError::io("writing a sealed file", io::Error::other(source)),
+        },
+        other => StoreError::io("writing a sealed file", io::Error::other(other)),
+    }
+}
+
+/// descriptor (20 bytes), fingerprints, crc32c of both. `None` without trace ids or when no filter can be built.
+fn trace_block(traces: &[u64]) -> Option<Vec<u8>> {
+    if traces.is_empty() {
+        return None;
+    }
+    let filter = BinaryFuse8::try_from(traces).ok()?;
+    let mut block = vec![0; BinaryFuse8::DESCRIPTOR_LEN];
+    filter.dma_copy_descriptor_to(&mut block);
+    block.extend_from_slice(filter.dma_fingerprints());
+    let crc = crc32c::crc32c(&block);
+    block.extend_from_slice(&crc.to_le_bytes());
+    Some(block)
+}
+
+fn elided(batch: &RecordBatch) -> Result<RecordBatch, StoreError> {
+    let index = batch.schema_ref().index_of("body")?;
+    let Some(bodies) = batch.column(index).as_string_opt::<i32>() else { return Ok(batch.clone()) };
+    let mut columns = batch.columns().to_vec();
+    let bodies = elide(bodies, &Ids::new(batch))?;
+    if let Some(column) = columns.get_mut(index) {
+        *column = Arc::new(bodies);
+    }
+    Ok(RecordBatch::try_new(batch.schema(), columns)?)
+}
+
+fn properties(schema: &SchemaRef, elide: bool) -> WriterProperties {
+    let mut builder = WriterProperties::builder()
+        .set_created_by("threadline".to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).unwrap_or_default()))
+        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_write_batch_size(PAGE_ROWS)
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_key_value_metadata(Some(vec![
+            KeyValue::new(KEY_VERSION.to_owned(), "1".to_owned()),
+            KeyValue::new(KEY_ELIDED.to_owned(), elide.to_string()),
+        ]));
+    for field in schema.fields() {
+        let path = ColumnPath::new(vec![field.name().clone()]);
+        if is_dictionary(field.data_type()) {
+            builder = builder.set_column_dictionary_enabled(path.clone(), true);
+        }
+        if WITHOUT_STATISTICS.contains(&field.name().as_str()) {
+            builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
+        }
+        if matches!(field.name().as_str(), "ts" | "arrival_ts" | "observed_ts") {
+            builder = builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+        }
+    }
+    builder.build()
+}
