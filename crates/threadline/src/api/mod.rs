@@ -1,0 +1,272 @@
+//! The API and the page for people, on one port: routing, the check of hosts, and one file per subject.
+//!
+//! It does not know how queries are planned or where rows lie.
+
+mod erase;
+mod gate;
+mod health;
+mod metrics;
+pub(crate) mod openapi;
+mod operations;
+mod page;
+mod params;
+mod problem;
+mod query;
+mod sql;
+mod stats;
+mod tail;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use axum::body::Body;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use serde::Serialize;
+use threadline_model::clock::Clock;
+use threadline_store::Store;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use self::gate::Gate;
+use self::operations::{Found, Id, Operation};
+use self::params::Params;
+use self::problem::Problem;
+use crate::hub::Addresses;
+use crate::ingest::Intake;
+use crate::meters::Meters;
+use crate::serve::Handler;
+use crate::settings::Settings;
+
+/// Bytes of a request's body.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// A request's body must be there within this time.
+const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+/// Tails at once; each has a thread.
+const TAILS_MAX: usize = 64;
+
+/// What handlers use.
+pub(crate) struct Api {
+    addresses: Addresses,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    meters: Arc<Meters>,
+    gate: Gate,
+    tails: Arc<Semaphore>,
+    stopping: Arc<AtomicBool>,
+    intake: Arc<Intake>,
+}
+
+/// What the API takes from the hub.
+pub(crate) struct Parts {
+    pub(crate) addresses: Addresses,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) meters: Arc<Meters>,
+    /// Set when the hub stops: tails end, and no query begins.
+    pub(crate) stopping: Arc<AtomicBool>,
+    pub(crate) intake: Arc<Intake>,
+    /// The runtime whose threads queries and tails run on.
+    pub(crate) runtime: Handle,
+}
+
+/// The API.
+#[derive(Clone)]
+pub(crate) struct Endpoint(Arc<Api>);
+
+/// The API over a store.
+pub(crate) fn handler(settings: &Settings, parts: Parts) -> Endpoint {
+    let Parts { addresses, store, clock, meters, stopping, intake, runtime } = parts;
+    let gate = Gate::new(settings, runtime, Arc::clone(&meters), Arc::clone(&stopping));
+    let tails = Arc::new(Semaphore::new(TAILS_MAX));
+    Endpoint(Arc::new(Api { addresses, store, clock, meters, gate, tails, stopping, intake }))
+}
+
+impl Handler for Endpoint {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let mut response = match self.0.route(request).await {
+            Ok(response) => response,
+            Err(problem) => {
+                tracing::debug!(path, problem = %problem.json(), "refused");
+                problem.response()
+            }
+        };
+        response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        response
+    }
+}
+
+impl Api {
+    async fn route(self: &Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
+        check_host(self.addresses.api, request.headers(), request.uri())?;
+        let (operation, parameter) = match operations::find(request.method(), request.uri().path()) {
+            Found::Operation(operation, parameter) => (operation, parameter),
+            Found::Methods(methods) => return Err(Problem::method(methods)),
+            Found::Nothing => {
+                let detail =
+                    format!("nothing is at {}; /openapi.json says what is where", request.uri().path());
+                return Err(Problem::not_found(detail));
+            }
+        };
+        let params = Params::of(operation, request.uri(), self.clock.now_us())?;
+        self.run(operation, &params, &parameter, request).await
+    }
+
+    async fn run(
+        self: &Arc<Self>,
+        operation: &Operation,
+        params: &Params,
+        parameter: &str,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Problem> {
+        match operation.id {
+            Id::Page => Ok(page::page(self)),
+            Id::Search => query::search(self, params).await,
+            Id::Tail => tail::tail(self, params, request.headers()),
+            Id::Histogram => query::histogram(self, params).await,
+            Id::Fields => query::fields(self, params).await,
+            Id::FieldValues => query::field_values(self, params, parameter).await,
+            Id::SqlGet => sql::get(self, params).await,
+            Id::SqlPost => sql::post(self, request).await,
+            Id::Traces => query::traces(self, params).await,
+            Id::Trace => query::trace(self, parameter).await,
+            Id::Services => query::services(self, params).await,
+            Id::Stats => Ok(stats::stats(self)),
+            Id::Erase => erase::erase(self, request).await,
+            Id::Health => Ok(health::health(self)),
+            Id::Metrics => Ok(metrics::metrics(self)),
+            Id::OpenApi => Ok(text("application/json", openapi::document().to_string())),
+        }
+    }
+}
+
+/// A hub that listens on the loopback interface answers only to names of it: a page that a browser has loaded from
+/// elsewhere cannot reach it by pointing its own name here (DNS rebinding).
+fn check_host(address: SocketAddr, headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
+    if !address.ip().is_loopback() {
+        return Ok(());
+    }
+    let host = match headers.get(HOST) {
+        Some(host) => host.to_str().ok(),
+        // HTTP/2 has `:authority`, HTTP/1.0 neither.
+        None => Some(uri.authority().map_or("", |authority| authority.as_str())),
+    };
+    let is_local = host.is_some_and(|host| {
+        let name = name_of(host);
+        host.is_empty()
+            || name.eq_ignore_ascii_case("localhost")
+            || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    });
+    if is_local {
+        return Ok(());
+    }
+    Err(Problem::host("this hub listens on the loopback interface and answers to localhost and 127.0.0.1 only"))
+}
+
+/// The name or address in `name:port`, `[address]:port`.
+fn name_of(host: &str) -> &str {
+    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return address;
+    }
+    host.rsplit_once(':').map_or(host, |(name, _)| name)
+}
+
+/// A reply of text.
+fn text(content_type: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// A reply of JSON.
+fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    match serde_json::to_string(value) {
+        Ok(body) => {
+            let mut response = text("application/json", body);
+            *response.status_mut() = status;
+            response
+        }
+        Err(error) => Problem::internal(format!("the answer is no JSON: {error}")).response(),
+    }
+}
+
+/// The body of a request, and the essence of its content type.
+async fn body(request: Request<Incoming>) -> Result<(String, Vec<u8>), Problem> {
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
+    let essence = essence.trim().to_ascii_lowercase();
+    let read = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
+    let read = tokio::time::timeout(BODY_TIMEOUT, read).await;
+    let collected = read.map_err(|_| Problem::body("it was not there in time"))?.map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            Problem::body_too_large(BODY_BYTES_MAX)
+        } else {
+            Problem::body(error.to_string())
+        }
+    })?;
+    Ok((essence, collected.to_bytes().to_vec()))
+}
+
+/// A path's parameter, percent-decoded.
+fn decoded(name: &str, parameter: &str) -> Result<String, Problem> {
+    let mut bytes = Vec::with_capacity(parameter.len());
+    let mut rest = parameter.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let digits = after.split_at_checked(2);
+        let byte = digits.and_then(|(digits, after)| {
+            rest = after;
+            u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+        });
+        bytes.push(byte.ok_or_else(|| Problem::parameter(name, "two hex digits must follow a %"))?);
+    }
+    String::from_utf8(bytes).map_err(|_| Problem::parameter(name, "is no UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_local_names_reach_a_local_hub() {
+        let local: SocketAddr = "127.0.0.1:7311".parse().unwrap();
+        let open: SocketAddr = "0.0.0.0:7311".parse().unwrap();
+        for (address, host, want) in [
+            (local, "localhost:7311", true),
+            (local, "LOCALHOST", true),
+            (local, "127.0.0.1:7311", true),
+            (local, "127.1.2.3", true),
+            (local, "[::1]:7311", true),
+            (local, "evil.example:7311", false),
+            (local, "localhost.evil.example", false),
+            (local, "10.0.0.1:7311", false),
+            (open, "evil.example", true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_static(host));
+            assert_eq!(check_host(address, &headers, &Uri::from_static("/")).is_ok(), want, "{host}");
+        }
+    }
+
+    #[test]
+    fn path_parameters_are_decoded() {
+        for (text, want) in [
+            ("http.route", Some("http.route")),
+            ("a%2Fb%20%C3%A9", Some("a/b \u{e9}")),
+            ("a%2", None),
+            ("%", None),
+            ("%zz", None),
+            ("%ff", None),
+        ] {
+            assert_eq!(decoded("name", text).ok().as_deref(), want, "{text}");
+        }
+    }
+}

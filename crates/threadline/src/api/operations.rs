@@ -1,0 +1,433 @@
+//! The operations of the API, each declared once: routing, the check of parameters and `/openapi.json` come from here.
+
+use http::Method;
+
+/// What an operation does; handlers are told apart by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Id {
+    Page,
+    Search,
+    Tail,
+    Histogram,
+    Fields,
+    FieldValues,
+    SqlGet,
+    SqlPost,
+    Traces,
+    Trace,
+    Services,
+    Stats,
+    Erase,
+    Health,
+    Metrics,
+    OpenApi,
+}
+
+/// Type and bounds of a parameter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Text,
+    Time,
+    Duration,
+    Flag,
+    Sequence,
+    Choice(&'static [&'static str]),
+    Integer { min: usize, max: usize, default: usize },
+}
+
+/// A parameter of an operation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parameter {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) in_path: bool,
+    pub(crate) required: bool,
+    pub(crate) doc: &'static str,
+}
+
+/// A successful reply, or one that is no problem.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) content_type: &'static str,
+    /// Name of a schema of `openapi.rs`; of each line for NDJSON.
+    pub(crate) schema: &'static str,
+    pub(crate) doc: &'static str,
+}
+
+/// One method of one path.
+#[derive(Debug)]
+pub(crate) struct Operation {
+    pub(crate) id: Id,
+    pub(crate) name: &'static str,
+    pub(crate) method: Method,
+    /// With `{name}` for a parameter.
+    pub(crate) path: &'static str,
+    pub(crate) doc: &'static str,
+    pub(crate) parameters: &'static [Parameter],
+    /// (Content type, schema) of the request's body.
+    pub(crate) bodies: &'static [(&'static str, &'static str)],
+    pub(crate) replies: &'static [Reply],
+    /// Statuses of problems beside 403, 404 and 405, which every path has.
+    pub(crate) problems: &'static [u16],
+}
+
+const NDJSON: &str = "application/x-ndjson";
+const JSON: &str = "application/json";
+
+const fn parameter(name: &'static str, kind: Kind, doc: &'static str) -> Parameter {
+    Parameter { name, kind, in_path: false, required: false, doc }
+}
+
+const fn required(parameter: Parameter) -> Parameter {
+    Parameter { required: true, ..parameter }
+}
+
+const fn ok(content_type: &'static str, schema: &'static str, doc: &'static str) -> Reply {
+    Reply { status: 200, content_type, schema, doc }
+}
+
+const Q: Parameter = parameter("q", Kind::Text, "The search, in the search language; everything when absent.");
+const TABLE: Parameter =
+    parameter("table", Kind::Choice(&["logs", "spans"]), "Which table; `logs` when absent.");
+const FROM: Parameter = parameter("from", Kind::Time, "Earliest event time, inclusive.");
+const TO: Parameter = parameter("to", Kind::Time, "Latest event time, exclusive.");
+const SINCE: Parameter = parameter("since", Kind::Duration, "The same as `from=now-…`.");
+
+const fn limit(max: usize, default: usize, doc: &'static str) -> Parameter {
+    parameter("limit", Kind::Integer { min: 1, max, default }, doc)
+}
+
+/// Bounds that every query has.
+const QUERY_PROBLEMS: &[u16] = &[400, 422, 500, 503, 504];
+
+/// All operations.
+pub(crate) static OPERATIONS: &[Operation] = &[
+    Operation {
+        id: Id::Search,
+        name: "search",
+        method: Method::GET,
+        path: "/api/v1/search",
+        doc: "Rows that fulfil a search, one JSON object per line, streamed as they are found. When the query fails \
+              after the first row, the last line is `{\"error\":{…problem…}}`.",
+        parameters: &[
+            Q,
+            TABLE,
+            FROM,
+            TO,
+            SINCE,
+            limit(1_000_000, 100, "Rows at most."),
+            parameter(
+                "order",
+                Kind::Choice(&["newest", "oldest"]),
+                "Order by event time; `newest` when absent.",
+            ),
+            parameter(
+                "cursors",
+                Kind::Flag,
+                "1: every row has a member `cursor`. The next page follows the last row's; there is none when fewer \
+                 rows than `limit` came.",
+            ),
+            parameter("cursor", Kind::Text, "Continue after the row with this cursor."),
+        ],
+        bodies: &[],
+        replies: &[ok(NDJSON, "Row", "The rows.")],
+        problems: QUERY_PROBLEMS,
+    },
+    Operation {
+        id: Id::Tail,
+        name: "tail",
+        method: Method::GET,
+        path: "/api/v1/tail",
+        doc: "Rows as they are acknowledged, in order of sequence numbers, as server-sent events: `event: row`, `id:` \
+              its sequence number, `data:` the row. Every 10 seconds without a row there is a comment, with an `id:` up \
+              to which nothing more comes. A reconnecting client resumes after `Last-Event-ID` without a gap. A \
+              client that reads too slowly gets `event: slow` and is disconnected; it may resume. `event: error` \
+              carries a problem.",
+        parameters: &[
+            Q,
+            TABLE,
+            parameter(
+                "from_seq",
+                Kind::Sequence,
+                "Begin at this sequence number; with what comes next when absent. `Last-Event-ID` goes before it.",
+            ),
+        ],
+        bodies: &[],
+        replies: &[ok("text/event-stream", "Events", "The events, without end.")],
+        problems: &[400, 503],
+    },
+    Operation {
+        id: Id::Histogram,
+        name: "histogram",
+        method: Method::GET,
+        path: "/api/v1/histogram",
+        doc: "Rows over time, in buckets, by the values of a field if asked.",
+        parameters: &[
+            Q,
+            TABLE,
+            FROM,
+            TO,
+            SINCE,
+            parameter(
+                "interval",
+                Kind::Duration,
+                "Width of a bucket; a round one for about 60 buckets when absent.",
+            ),
+            parameter("by", Kind::Text, "Field whose values get a series each."),
+            parameter(
+                "series",
+                Kind::Integer { min: 1, max: 1000, default: 10 },
+                "Series at most; the rest is summed up.",
+            ),
+        ],
+        bodies: &[],
+        replies: &[ok(JSON, "Histogram", "The counts.")],
+        problems: QUERY_PROBLEMS,
+    },
+    Operation {
+        id: Id::Fields,
+        name: "fields",
+        method: Method::GET,
+        path: "/api/v1/fields",
+        doc: "Fields that the rows of a search have, most frequent first.",
+        parameters: &[Q, TABLE, FROM, TO, SINCE],
+        bodies: &[],
+        replies: &[ok(JSON, "Fields", "The fields.")],
+        problems: QUERY_PROBLEMS,
+    },
+    Operation {
+        id: Id::FieldValues,
+        name: "field_values",
+        method: Method::GET,
+        path: "/api/v1/fields/{name}/values",
+        doc: "Values of a field with their number of rows, most frequent first.",
+        parameters: &[
+            Parameter {
+                name: "name",
+                kind: Kind::Text,
+                in_path: true,
+                required: true,
+                doc: "The field, as one searches by it.",
+            },
+            Q,
+            TABLE,
+            FROM,
+            TO,
+            SINCE,
+            limit(10_000, 100, "Values at most."),
+        ],
+        bodies: &[],
+        replies: &[ok(JSON, "FieldValues", "The values.")],
+        problems: QUERY_PROBLEMS,
+    },
+    Operation {
+        id: Id::SqlGet,
+        name: "sql_get",
+        method: Method::GET,
+        path: "/api/v1/sql",
+        doc: "Runs one SELECT over the tables `logs` and `spans`. Rows come as for `search`; nulls are left out.",
+        parameters: &[required(parameter("q", Kind::Text, "The statement.")), FROM, TO, SINCE],
+        bodies: &[],
+        replies: &[ok(NDJSON, "SqlRow", "The rows.")],
+        problems: QUERY_PROBLEMS,
+    },
+    Operation {
+        id: Id::SqlPost,
+        name: "sql_post",
+        method: Method::POST,
+        path: "/api/v1/sql",
+        doc: "The same with the statement in the body, as text or as JSON.",
+        parameters: &[],
+        bodies: &[("text/plain", "Text"), (JSON, "SqlRequest")],
+        replies: &[ok(NDJSON, "SqlRow", "The rows.")],
+        problems: &[400, 413, 415, 422, 500, 503, 504],
+    },
+    Operation {
+        id: Id::Traces,
+        name: "traces",
+        method: Method::GET,
+        path: "/api/v1/traces",
+        doc: "Traces with a span that fulfils all conditions, newest first.",
+        parameters: &[
+            parameter("q", Kind::Text, "A search that the span fulfils."),
+            parameter("service", Kind::Text, "Service of the span."),
+            parameter("operation", Kind::Text, "Name of the span."),
+            parameter("duration_min", Kind::Duration, "Least duration of the trace."),
+            parameter("duration_max", Kind::Duration, "Greatest duration of the trace."),
+            parameter("status", Kind::Choice(&["ok", "error"]), "Status of the trace."),
+            FROM,
+            TO,
+            SINCE,
+            limit(1000, 20, "Traces at most."),
+        ],
+        bodies: &[],
+        replies: &[ok(JSON, "Traces", "The traces, one line of facts each.")],
+        problems: QUERY_PROBLEMS,
+    },
+    Operation {
+        id: Id::Trace,
+        name: "trace",
+        method: Method::GET,
+        path: "/api/v1/traces/{trace_id}",
+        doc: "A request rebuilt: spans as a tree over services, logs at their place, critical path, errors, gaps.",
+        parameters: &[Parameter {
+            name: "trace_id",
+            kind: Kind::Text,
+            in_path: true,
+            required: true,
+            doc: "32 hex digits.",
+        }],
+        bodies: &[],
+        replies: &[ok(JSON, "Trace", "The trace.")],
+        problems: QUERY_PROBLEMS,
+    },
+    Operation {
+        id: Id::Services,
+        name: "services",
+        method: Method::GET,
+        path: "/api/v1/services",
+        doc: "Services and who calls whom, with counts, errors and latency quantiles.",
+        parameters: &[FROM, TO, SINCE],
+        bodies: &[],
+        replies: &[ok(JSON, "Services", "The graph.")],
+        problems: QUERY_PROBLEMS,
+    },
+    Operation {
+        id: Id::Stats,
+        name: "stats",
+        method: Method::GET,
+        path: "/api/v1/stats",
+        doc: "What the store holds and what it has done since it was opened.",
+        parameters: &[],
+        bodies: &[],
+        replies: &[ok(JSON, "Stats", "The counters.")],
+        problems: &[],
+    },
+    Operation {
+        id: Id::Erase,
+        name: "erase",
+        method: Method::POST,
+        path: "/api/v1/erase",
+        doc: "Deletes all rows that fulfil a search, for good, and records who asked for it and why.",
+        parameters: &[],
+        bodies: &[(JSON, "EraseRequest")],
+        replies: &[ok(JSON, "Erasure", "What was deleted.")],
+        problems: &[400, 413, 415, 500, 503],
+    },
+    Operation {
+        id: Id::Health,
+        name: "health",
+        method: Method::GET,
+        path: "/healthz",
+        doc: "Whether the hub takes records.",
+        parameters: &[],
+        bodies: &[],
+        replies: &[
+            ok(JSON, "Health", "It does."),
+            Reply {
+                status: 503,
+                content_type: JSON,
+                schema: "Health",
+                doc: "It does not at the moment, or the store cannot seal. Queries go on.",
+            },
+        ],
+        problems: &[],
+    },
+    Operation {
+        id: Id::Metrics,
+        name: "metrics",
+        method: Method::GET,
+        path: "/metrics",
+        doc: "The hub's own metrics, in Prometheus' text format 0.0.4.",
+        parameters: &[],
+        bodies: &[],
+        replies: &[ok("text/plain; version=0.0.4", "Text", "The metrics.")],
+        problems: &[],
+    },
+    Operation {
+        id: Id::OpenApi,
+        name: "openapi",
+        method: Method::GET,
+        path: "/openapi.json",
+        doc: "This description.",
+        parameters: &[],
+        bodies: &[],
+        replies: &[ok(JSON, "Any", "OpenAPI 3.1.")],
+        problems: &[],
+    },
+    Operation {
+        id: Id::Page,
+        name: "page",
+        method: Method::GET,
+        path: "/",
+        doc: "A page for people: what runs here and where things are.",
+        parameters: &[],
+        bodies: &[],
+        replies: &[ok("text/html; charset=utf-8", "Text", "The page.")],
+        problems: &[],
+    },
+];
+
+/// What is at a path.
+pub(crate) enum Found {
+    /// The operation, and the path's parameter, still percent-encoded (empty without one).
+    Operation(&'static Operation, String),
+    /// Only other methods: these.
+    Methods(String),
+    /// Nothing.
+    Nothing,
+}
+
+/// Finds the operation of a request. HEAD is taken as GET.
+pub(crate) fn find(method: &Method, path: &str) -> Found {
+    let method = if *method == Method::HEAD { &Method::GET } else { method };
+    let mut methods = Vec::new();
+    for operation in OPERATIONS {
+        let Some(parameter) = matches(operation.path, path) else { continue };
+        if operation.method == *method {
+            return Found::Operation(operation, parameter.to_owned());
+        }
+        methods.push(operation.method.as_str());
+    }
+    if methods.is_empty() { Found::Nothing } else { Found::Methods(methods.join(", ")) }
+}
+
+/// Whether a path fits a template; then its parameter.
+fn matches<'a>(template: &str, path: &'a str) -> Option<&'a str> {
+    let Some((before, rest)) = template.split_once('{') else { return (template == path).then_some("") };
+    let (_, after) = rest.split_once('}')?;
+    let parameter = path.strip_prefix(before)?.strip_suffix(after)?;
+    (!parameter.is_empty() && !parameter.contains('/')).then_some(parameter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_to_operations() {
+        for (method, path, want) in [
+            (Method::GET, "/", "page "),
+            (Method::GET, "/api/v1/search", "search "),
+            (Method::HEAD, "/healthz", "health "),
+            (Method::GET, "/api/v1/traces", "traces "),
+            (Method::GET, "/api/v1/traces/abc", "trace abc"),
+            (Method::GET, "/api/v1/traces/", "nothing"),
+            (Method::GET, "/api/v1/traces/a/b", "nothing"),
+            (Method::GET, "/api/v1/fields/http.route/values", "field_values http.route"),
+            (Method::GET, "/api/v1/fields//values", "nothing"),
+            (Method::POST, "/api/v1/sql", "sql_post "),
+            (Method::PUT, "/api/v1/sql", "methods GET, POST"),
+            (Method::GET, "/api/v1/erase", "methods POST"),
+            (Method::GET, "/api/v2/search", "nothing"),
+        ] {
+            let got = match find(&method, path) {
+                Found::Operation(operation, parameter) => format!("{} {parameter}", operation.name),
+                Found::Methods(methods) => format!("methods {methods}"),
+                Found::Nothing => "nothing".to_owned(),
+            };
+            assert_eq!(got, want, "{method} {path}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Searches, histograms, fields, traces and services.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{Response, StatusCode};
+use serde_json::json;
+use threadline_model::id::TraceId;
+use threadline_model::trace;
+use threadline_query::aggregate::{self, HistogramRequest};
+use threadline_query::search::{self, Cursor, Order, SearchRequest};
+use threadline_query::traces::{self, TraceSearch, TraceStatus};
+
+use super::params::Params;
+use super::problem::Problem;
+use super::{Api, decoded, json as reply};
+use crate::meters::QueryKind;
+use crate::rows::{RowWriter, push_time};
+use crate::trace_view;
+
+/// `GET /api/v1/search`.
+pub(crate) async fn search(api: &Arc<Api>, params: &Params) -> Result<Response<Body>, Problem> {
+    let table = params.table()?;
+    let after = params
+        .text("cursor")
+        .map(|text| Cursor::decode(text).ok_or_else(|| Problem::parameter("cursor", "is none that a row had")));
+    let request = SearchRequest {
+        table,
+        expr: params.search()?,
+        range: params.range()?,
+        limit: params.integer("limit")?,
+        after: after.transpose()?,
+        order: match params.choice("order")? {
+            Some("oldest") => Order::Oldest,
+            _ => Order::Newest,
+        },
+        columns: None,
+    };
+    let cursors = params.flag("cursors")?;
+    let store = api.store.clone();
+    let streamed = api.gate.stream(QueryKind::Search, move |guard, lines| {
+        for batch in search::search(&store.snapshot(), &request, guard)? {
+            let batch = batch?;
+            let writer = RowWriter::new(table, &batch).with_cursor(cursors);
+            for row in 0..batch.num_rows() {
+                writer.row(row, lines.text());
+                lines.text().push('\n');
+                lines.flush_if(false)?;
+            }
+            lines.flush_if(true)?;
+        }
+        Ok(())
+    });
+    streamed.await
+}
+
+/// A time as JSON; `null` beyond what RFC 3339 can say is not needed: the store's times lie within.
+fn time(us: i64) -> serde_json::Value {
+    let mut quoted = String::new();
+    push_time(&mut quoted, us, None);
+    quoted.trim_matches('"').into()
+}
+
+/// `GET /api/v1/histogram`.
+pub(crate) async fn histogram(api: &Arc<Api>, params: &Params) -> Result<Response<Body>, Problem> {
+    let interval_us = params.duration_ns("interval")?.map(|ns| ns / 1000);
+    if interval_us == Some(0) {
+        return Err(Problem::parameter("interval", "must be a microsecond or more"));
+    }
+    let request = HistogramRequest {
+        table: params.table()?,
+        expr: params.search()?,
+        range: params.range()?,
+        interval_us,
+        by: params.text("by").map(str::to_owned),
+        series_max: params.integer("series")?,
+    };
+    let store = api.store.clone();
+    let run = api
+        .gate
+        .run(QueryKind::Histogram, move |guard| aggregate::histogram(&store.snapshot(), &request, guard));
+    let histogram = run.await?;
+    let series = histogram.series.iter().map(|series| {
+        let mut object = json!({"value": series.value, "counts": series.counts});
+        if series.other
+            && let Some(object) = object.as_object_mut()
+        {
+            object.insert("other".to_owned(), true.into());
+        }
+        object
+    });
+    let answer = json!({
+        "start": time(histogram.start_us),
+        "start_us": histogram.start_us,
+        "interval_us": histogram.interval_us,
+        "buckets": histogram.buckets,
+        "total": histogram.total,
+        "series": series.collect::<Vec<_>>(),
+    });
+    Ok(reply(StatusCode::OK, &answer))
+}
+
+/// `GET /api/v1/fields`.
+pub(crate) async fn fields(api: &Arc<Api>, params: &Params) -> Result<Response<Body>, Problem> {
+    let (table, expr, range) = (params.table()?, params.search()?, params.range()?);
+    let store = api.store.clone();
+    let run = api
+        .gate
+        .run(QueryKind::Fields, move |guard| aggregate::fields(&store.snapshot(), table, &expr, range, guard));
+    let fields: Vec<_> = run
+        .await?
+        .into_iter()
+        .map(|field| json!({"name": field.name, "type": field.field_type, "rows": field.rows}))
+        .collect();
+    Ok(reply(StatusCode::OK, &json!({"fields": fields})))
+}
+
+/// `GET /api/v1/fields/{name}/values`.
+pub(crate) async fn field_values(
+    api: &Arc<Api>,
+    params: &Params,
+    name: &str,
+) -> Result<Response<Body>, Problem> {
+    let name = decoded("name", name)?;
+    let (table, expr, range) = (params.table()?, params.search()?, params.range()?);
+    let limit = params.integer("limit")?;
+    let store = api.store.clone();
+    let field = name.clone();
+    let run = api.gate.run(QueryKind::Values, move |guard| {
+        aggregate::field_values(&store.snapshot(), table, &field, &expr, range, limit, guard)
+    });
+    let values: Vec<_> =
+        run.await?.into_iter().map(|(value, rows)| json!({"value": value, "rows": rows})).collect();
+    Ok(reply(StatusCode::OK, &json!({"name": name, "values": values})))
+}
+
+/// `GET /api/v1/traces`.
+pub(crate) async fn traces(api: &Arc<Api>, params: &Params) -> Result<Response<Body>, Problem> {
+    let search = TraceSearch {
+        service: params.text("service").map(str::to_owned),
+        operation: params.text("operation").map(str::to_owned),
+        duration_min_ns: params.duration_ns("duration_min")?,
+        duration_max_ns: params.duration_ns("duration_max")?,
+        status: params.choice("status")?.map(|status| match status {
+            "error" => TraceStatus::Error,
+            _ => TraceStatus::Ok,
+        }),
+        expr: params.search()?,
+        range: params.range()?,
+        limit: params.integer("limit")?,
+    };
+    let store = api.store.clone();
+    let run =
+        api.gate.run(QueryKind::Traces, move |guard| traces::search_traces(&store.snapshot(), &search, guard));
+    Ok(reply(StatusCode::OK, &trace_view::traces_wire(&run.await?)))
+}
+
+/// `GET /api/v1/traces/{trace_id}`.
+pub(crate) async fn trace(api: &Arc<Api>, id: &str) -> Result<Response<Body>, Problem> {
+    let id = TraceId::from_hex(id)
+        .ok_or_else(|| Problem::parameter("trace_id", "must be 32 hex digits that are not all zero"))?;
+    let store = api.store.clone();
+    let run = api.gate.run(QueryKind::Trace, move |guard| {
+        let records = traces::trace(&store.snapshot(), id, guard)?;
+        let view = records.view(id, trace::Limits::default());
+        Ok((!view.is_empty()).then(|| trace_view::trace_wire(&view)))
+    });
+    match run.await? {
+        Some(trace) => Ok(reply(StatusCode::OK, &trace)),
+        None => Err(Problem::not_found(format!("no span and no log has the trace id {id}"))),
+    }
+}
+
+/// `GET /api/v1/services`.
+pub(crate) async fn services(api: &Arc<Api>, params: &Params) -> Result<Response<Body>, Problem> {
+    let range = params.range()?;
+    let store = api.store.clone();
+    let run = api.gate.run(QueryKind::Services, move |guard| traces::services(&store.snapshot(), range, guard));
+    Ok(reply(StatusCode::OK, &trace_view::services_wire(&run.await?)))
+}

@@ -1,0 +1,144 @@
+//! `threadline import`.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+use threadline_model::builder::RecordLimits;
+use threadline_store::{Env, Store};
+
+use super::args::SettingArgs;
+use super::failure::Failure;
+use super::source::{Source, decode};
+use crate::import::mapping::Mapping;
+use crate::import::sink::{DataSink, HubSink, SinkError};
+use crate::import::{self, LineFormat, Options};
+
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// Files of JSON lines, plain, gzip or zstd; `-` for standard input.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Which field becomes what, such as `time=ts,body=text,service=app,resource.team=owner,ignore=tmp`.
+    #[arg(long, value_name = "NAME=FIELD,…", default_value = "")]
+    map: String,
+    /// What the lines are.
+    #[arg(long, value_enum, default_value_t)]
+    format: LineKind,
+    /// Lines per request at most.
+    #[arg(long, value_name = "LINES", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    batch: u32,
+    /// Requests in flight.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    workers: u8,
+    /// The hub to send to. It is asked for its OTLP/HTTP address.
+    #[arg(long, value_name = "URL", env = "THREADLINE_HUB", default_value = "http://127.0.0.1:7311")]
+    hub: String,
+    /// OTLP/HTTP address to send to, without asking a hub; any OTLP receiver will do.
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    otlp: Option<String>,
+    /// Write into this data folder instead; no hub may run on it.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the lines of a file are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum LineKind {
+    /// Told line by line.
+    #[default]
+    Auto,
+    /// One record per line.
+    Ndjson,
+    /// OTLP/JSON, as the Collector's file exporter writes it.
+    OtlpJson,
+}
+
+impl Import {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let mapping = Mapping::with(&self.map).map_err(|error| Failure::Usage(format!("--map: {error}")))?;
+        let settings = SettingArgs::default().load()?.settings;
+        let options = Options {
+            files: self.files,
+            mapping,
+            format: match self.format {
+                LineKind::Auto => LineFormat::Auto,
+                LineKind::Ndjson => LineFormat::Ndjson,
+                LineKind::OtlpJson => LineFormat::OtlpJson,
+            },
+            batch_lines: self.batch as usize,
+            line_bytes_max: settings.record_bytes_max,
+            workers: usize::from(self.workers),
+        };
+        let mut store = None;
+        let (summary, took, outcome) = match &self.data {
+            None => {
+                let address = self.otlp.map_or_else(|| otlp_address(&self.hub), Ok)?;
+                import::run(&options, &HubSink::new(&address))
+            }
+            Some(data) => {
+                let env = Env::local();
+                let opened = Store::open(data, crate::hub::store_options(&settings), env.clone())?;
+                let limits = RecordLimits { record_bytes_max: settings.record_bytes_max, ..Default::default() };
+                store = Some(opened.clone());
+                import::run(&options, &DataSink::new(opened, env, limits))
+            }
+        };
+        if let Some(store) = store {
+            store.close()?;
+        }
+        let text = if self.json { format!("{}\n", summary.json(took)) } else { summary.text(took) };
+        std::io::stdout().lock().write_all(text.as_bytes())?;
+        match outcome {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(SinkError::Unreachable(detail)) => Err(Failure::Unreachable(format!(
+                "no hub at {detail}; start one with `threadline serve`, or name another with --hub"
+            ))),
+            Err(SinkError::Failed(detail) | SinkError::Refused(detail)) => Err(Failure::Failed(detail)),
+        }
+    }
+}
+
+/// Asks a hub where it takes OTLP over HTTP.
+fn otlp_address(hub: &str) -> Result<String, Failure> {
+    let stats: Value = decode(&Source::hub(hub).document("/api/v1/stats", &[])?)?;
+    let address = stats.pointer("/addresses/otlp_http").and_then(Value::as_str).and_then(|a| a.parse().ok());
+    let address: SocketAddr = address.ok_or_else(|| {
+        Failure::Failed(format!("{hub} does not say where it takes OTLP: name the address with --otlp"))
+    })?;
+    Ok(reachable(hub, address))
+}
+
+/// A hub that listens on all addresses is reached by the host that its URL names.
+fn reachable(hub: &str, address: SocketAddr) -> String {
+    let authority = hub.split_once("://").map_or(hub, |(_, rest)| rest).split('/').next().unwrap_or_default();
+    match authority.parse::<http::uri::Authority>() {
+        Ok(authority) if address.ip().is_unspecified() => {
+            format!("http://{}:{}", authority.host(), address.port())
+        }
+        _ => format!("http://{address}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hub_on_all_addresses_is_reached_by_its_name() {
+        for (hub, address, want) in [
+            ("http://logs.example:7311", "0.0.0.0:4318", "http://logs.example:4318"),
+            ("logs.example:7311/", "[::]:4318", "http://logs.example:4318"),
+            ("http://[::1]:7311", "[::]:4318", "http://[::1]:4318"),
+            ("http://logs.example:7311", "10.0.0.7:4318", "http://10.0.0.7:4318"),
+        ] {
+            assert_eq!(reachable(hub, address.parse().unwrap()), want);
+        }
+    }
+}

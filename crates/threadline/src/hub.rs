@@ -1,0 +1,225 @@
+//! A running hub: opens the store, binds the listeners, starts the servers, stops everything in reverse.
+//!
+//! It does not know settings files, signals or the command line, what a request says, or where bytes lie.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use threadline_store::{Env, Options, Store, StoreError};
+use tokio::runtime::Runtime;
+
+use crate::meters::Meters;
+use crate::serve::Server;
+use crate::settings::Settings;
+use crate::{api, ingest, serve};
+
+/// How long a stopping server lets requests in progress finish.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// What a hub takes from outside, so that tests and the simulation can inject it.
+#[derive(Clone)]
+pub struct Components {
+    /// Disk, clock and randomness.
+    pub env: Env,
+}
+
+impl Components {
+    /// The machine's disk, clock and randomness.
+    pub fn system() -> Self {
+        Self { env: Env::local() }
+    }
+}
+
+/// Where a hub listens. Ports that were given as 0 are the ones the system chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// OTLP/gRPC.
+    pub otlp_grpc: SocketAddr,
+    /// OTLP/HTTP.
+    pub otlp_http: SocketAddr,
+    /// API and pages.
+    pub api: SocketAddr,
+}
+
+/// Why a hub did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The store did not open.
+    Store(StoreError),
+    /// A listener could not be bound: choose another address or stop what uses it.
+    Bind {
+        /// The setting.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The system gave no threads.
+    Threads(std::io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Store(error) => write!(f, "the store did not open: {error}"),
+            StartError::Bind { setting, address, source } => {
+                write!(f, "cannot listen on {address} ({setting}): {source}; set another address")
+            }
+            StartError::Threads(error) => write!(f, "cannot start threads: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Store(error) => Some(error),
+            StartError::Bind { source, .. } | StartError::Threads(source) => Some(source),
+        }
+    }
+}
+
+/// A running hub. Dropping it stops it as [`Hub::shutdown`] does.
+pub struct Hub {
+    addresses: Addresses,
+    store: Store,
+    stopping: Arc<AtomicBool>,
+    /// In the order they were started.
+    servers: Vec<Server>,
+    runtimes: Option<Runtimes>,
+}
+
+/// Threads for connections, and threads for queries: a query cannot hold up what takes records.
+struct Runtimes {
+    io: Runtime,
+    queries: Runtime,
+}
+
+impl Runtimes {
+    fn new() -> std::io::Result<Runtimes> {
+        let runtime =
+            |name: &str| tokio::runtime::Builder::new_multi_thread().thread_name(name).enable_all().build();
+        Ok(Runtimes { io: runtime("threadline-io")?, queries: runtime("threadline-query")? })
+    }
+}
+
+/// Starts a hub: store, OTLP/gRPC, OTLP/HTTP, API, in this order. Returns when all three listen.
+///
+/// # Errors
+/// When the store does not open or an address is taken; nothing is left running then.
+pub fn start(settings: Settings, components: Components) -> Result<Hub, StartError> {
+    let bind = |setting, address| bind(address).map_err(|source| StartError::Bind { setting, address, source });
+    let (grpc_listener, grpc_address) = bind("otlp_grpc_address", settings.otlp_grpc_address)?;
+    let (http_listener, http_address) = bind("otlp_http_address", settings.otlp_http_address)?;
+    let (api_listener, api_address) = bind("api_address", settings.api_address)?;
+    let addresses = Addresses { otlp_grpc: grpc_address, otlp_http: http_address, api: api_address };
+
+    let store = Store::open(&settings.data_dir, store_options(&settings), components.env.clone())
+        .map_err(StartError::Store)?;
+    tracing::info!(data_dir = %settings.data_dir.display(), "store open");
+    let runtimes = Runtimes::new().map_err(StartError::Threads)?;
+
+    let meters = Arc::new(Meters::new());
+    let stopping = Arc::new(AtomicBool::new(false));
+    let clock = components.env.clock;
+    let intake = Arc::new(ingest::Intake::new(&settings, store.clone(), clock.clone(), Arc::clone(&meters)));
+    let grpc = ingest::grpc::handler(Arc::clone(&intake));
+    let http = ingest::http::handler(Arc::clone(&intake), settings.cors_origins.clone());
+    let parts = api::Parts {
+        addresses,
+        store: store.clone(),
+        clock,
+        meters,
+        stopping: Arc::clone(&stopping),
+        intake,
+        runtime: runtimes.queries.handle().clone(),
+    };
+    let pages = api::handler(&settings, parts);
+
+    let handle = runtimes.io.handle().clone();
+    let mut hub = Hub { addresses, store, stopping, servers: Vec::new(), runtimes: Some(runtimes) };
+    let mut spawn = |server: std::io::Result<Server>, setting, address| {
+        let server = server.map_err(|source| StartError::Bind { setting, address, source })?;
+        tracing::info!(%address, "{} listens", server.name());
+        hub.servers.push(server);
+        Ok(())
+    };
+    spawn(serve::spawn(&handle, "OTLP/gRPC", grpc_listener, grpc), "otlp_grpc_address", grpc_address)?;
+    spawn(serve::spawn(&handle, "OTLP/HTTP", http_listener, http), "otlp_http_address", http_address)?;
+    spawn(serve::spawn(&handle, "API", api_listener, pages), "api_address", api_address)?;
+    Ok(hub)
+}
+
+impl Hub {
+    /// Where the hub listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The hub's store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Stops: API, OTLP/HTTP, OTLP/gRPC, store, in this order. Requests in progress may finish within 10 seconds;
+    /// tails and queries are ended. Blocks until all is stopped.
+    ///
+    /// # Errors
+    /// When the store could not commit and seal what it held; what was acknowledged is on disk nevertheless.
+    pub fn shutdown(mut self) -> Result<(), StoreError> {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> Result<(), StoreError> {
+        let Some(runtimes) = self.runtimes.take() else { return Ok(()) };
+        self.stopping.store(true, Ordering::Relaxed);
+        while let Some(server) = self.servers.pop() {
+            let name = server.name();
+            if server.stop(STOP_GRACE) {
+                tracing::info!("{name} stopped");
+            } else {
+                tracing::warn!("{name} stopped; requests in progress were cut after {STOP_GRACE:?}");
+            }
+        }
+        runtimes.queries.shutdown_background();
+        runtimes.io.shutdown_background();
+        let closed = self.store.close();
+        match &closed {
+            Ok(()) => tracing::info!("store closed"),
+            Err(error) => tracing::error!(%error, "store closed with an error"),
+        }
+        closed
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        // The outcome is logged; a caller who wants it calls `shutdown`.
+        let _ = self.stop();
+    }
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+pub(crate) fn store_options(settings: &Settings) -> Options {
+    Options {
+        wal_segment_bytes: settings.wal_segment_bytes,
+        relaxed: settings.relaxed,
+        memory_bytes_max: settings.memory_bytes_max,
+        seal_after: settings.seal_after,
+        disk_free_bytes_min: settings.disk_free_bytes_min,
+        maintenance_cpu_share: settings.maintenance_cpu_share,
+        retention: settings.retention.clone(),
+        sealed_bytes_max: settings.sealed_bytes_max,
+        ..Options::default()
+    }
+}

@@ -1,0 +1,267 @@
+//! Settings: each declared once, with name, type, default, unit and documentation.
+//!
+//! Vocabulary:
+//! - *setting*: one row of the table [`TABLE`]; the file's key, the variable, the flag, `docs/settings.md` and the
+//!   field of [`Settings`] all come from it;
+//! - *kind*: how a value is written ([`kind`]): a size, a duration, an address, …;
+//! - *origin*: where the value in effect comes from. A flag wins over the environment, the environment over the
+//!   file, the file over the default.
+//!
+//! This module does not know clap, and reads no file and no environment: it is given their contents.
+
+pub mod kind;
+mod reference;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use threadline_store::RetentionRule;
+
+use self::kind::{Address, Bytes, Count, Folder, Kind, Period, Retention, Share, Switch, Words};
+
+pub use self::reference::reference;
+
+/// The settings file that is read when it exists and no other is named.
+pub const FILE_NAME: &str = "threadline.toml";
+
+/// Largest settings file that is read, bytes.
+pub const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// One setting.
+pub struct Setting {
+    /// Key in the file; with `-` for `_` the flag; in capitals after `THREADLINE_` the variable.
+    pub name: &'static str,
+    /// What it sets. The unit is part of the kind.
+    pub doc: &'static str,
+    /// Name of the kind: how the value is written.
+    pub kind: &'static str,
+    set: fn(&mut Settings, &str) -> Result<(), String>,
+    get: fn(&Settings) -> String,
+}
+
+impl Setting {
+    /// The environment variable.
+    pub fn variable(&self) -> String {
+        format!("THREADLINE_{}", self.name.to_uppercase())
+    }
+
+    /// The flag, without the dashes in front.
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// The value in effect, as one writes it.
+    pub fn value(&self, settings: &Settings) -> String {
+        (self.get)(settings)
+    }
+}
+
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ident($type:ty) = $default:expr;)+) => {
+        /// All settings of a hub, as they are in effect.
+        #[derive(Clone, Debug)]
+        pub struct Settings {
+            $($(#[doc = $doc])+ pub $name: $type,)+
+        }
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Self { $($name: $default,)+ }
+            }
+        }
+
+        /// All settings, in the order of the reference.
+        pub static TABLE: &[Setting] = &[$(Setting {
+            name: stringify!($name),
+            doc: concat!($($doc),+),
+            kind: $kind::NAME,
+            set: |settings, text| {
+                settings.$name = <$kind as Kind<$type>>::parse(text)?;
+                Ok(())
+            },
+            get: |settings| <$kind as Kind<$type>>::write(&settings.$name),
+        },)+];
+    };
+}
+
+const fn local(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
+}
+
+settings! {
+    /// Data folder: everything the hub keeps lies below it.
+    data_dir: Folder(PathBuf) = PathBuf::from("./threadline-data");
+    /// Address of OTLP over gRPC.
+    otlp_grpc_address: Address(SocketAddr) = local(4317);
+    /// Address of OTLP over HTTP.
+    otlp_http_address: Address(SocketAddr) = local(4318);
+    /// Address of the API and the pages.
+    api_address: Address(SocketAddr) = local(7311);
+    /// Largest OTLP request, after decompression.
+    request_bytes_max: Bytes(usize) = 64 << 20;
+    /// Largest record. A larger one is refused alone.
+    record_bytes_max: Bytes(usize) = 4 << 20;
+    /// Origins that browsers may send OTLP from: empty for none, `*` for any.
+    cors_origins: Words(Vec<String>) = Vec::new();
+    /// Memory for rows that are not sealed yet. Beyond it senders are asked to come back.
+    memory_bytes_max: Bytes(usize) = 512 << 20;
+    /// Free disk below which senders are asked to come back. Queries go on.
+    disk_free_bytes_min: Bytes(u64) = 1 << 30;
+    /// How long a query may run.
+    query_timeout: Period(Duration) = Duration::from_secs(30);
+    /// Memory of one query.
+    query_memory_bytes_max: Bytes(usize) = 256 << 20;
+    /// Queries that run at once. Further ones wait.
+    queries_max: Count(usize) = 16;
+    /// Share of one core for compaction and retention, 0–1.
+    maintenance_cpu_share: Share(f64) = 0.25;
+    /// How long records are kept, by stream: the first rule that fits a record decides, a record that no rule fits is kept.
+    retention: Retention(Vec<RetentionRule>) = Vec::new();
+    /// Bytes of sealed files beyond which the oldest hours are deleted; `none` for no bound.
+    sealed_bytes_max: Bytes(Option<u64>) = None;
+    /// Size of a segment of the write-ahead log.
+    wal_segment_bytes: Bytes(u64) = 64 << 20;
+    /// Age at which rows in memory are sealed into files.
+    seal_after: Period(Duration) = Duration::from_secs(30);
+    /// Reply before the sync. For like-for-like benchmarks only: acknowledged records may be lost.
+    relaxed: Switch(bool) = false;
+}
+
+/// Where a value in effect comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The default.
+    Default,
+    /// The settings file.
+    File(PathBuf),
+    /// An environment variable.
+    Variable(String),
+    /// A flag.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::Variable(name) => f.write_str(name),
+            Origin::Flag(name) => write!(f, "--{name}"),
+        }
+    }
+}
+
+/// What settings are made from.
+pub struct Sources<'a> {
+    /// The settings file: where it lies and its text.
+    pub file: Option<(PathBuf, String)>,
+    /// The value of an environment variable. Unknown `THREADLINE_…` variables are no error: Kubernetes sets such
+    /// ones (`THREADLINE_PORT`) for a service of that name.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Flags: names of settings, and their values.
+    pub flags: Vec<(&'static str, String)>,
+}
+
+/// Settings, and where each comes from.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    /// The settings.
+    pub settings: Settings,
+    /// One origin per setting, in the order of [`TABLE`].
+    pub origins: Vec<Origin>,
+}
+
+/// A setting that cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingsError(pub String);
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+impl Effective {
+    /// Merges the sources over the defaults.
+    ///
+    /// # Errors
+    /// Which setting of which source is wrong, and how it is written.
+    pub fn load(sources: Sources<'_>) -> Result<Effective, SettingsError> {
+        let settings = Settings::default();
+        let mut effective = Effective { settings, origins: vec![Origin::Default; TABLE.len()] };
+        if let Some((path, text)) = sources.file {
+            effective.merge_file(&path, &text)?;
+        }
+        for setting in TABLE {
+            if let Some(value) = (sources.variable)(&setting.variable()) {
+                effective.set(setting.name, &value, Origin::Variable(setting.variable()))?;
+            }
+        }
+        for (name, value) in sources.flags {
+            effective.set(name, &value, Origin::Flag(name.replace('_', "-")))?;
+        }
+        effective.settings.check()?;
+        Ok(effective)
+    }
+
+    fn merge_file(&mut self, path: &std::path::Path, text: &str) -> Result<(), SettingsError> {
+        let table: toml::Table =
+            text.parse().map_err(|error| SettingsError(format!("{}: {error}", path.display())))?;
+        for (key, value) in &table {
+            let text = kind::from_toml(key, value)
+                .map_err(|reason| SettingsError(format!("{}: {key}: {reason}", path.display())))?;
+            self.set(key, &text, Origin::File(path.to_path_buf()))?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, name: &str, value: &str, origin: Origin) -> Result<(), SettingsError> {
+        let known = TABLE.iter().zip(&mut self.origins).find(|(setting, _)| setting.name == name);
+        let Some((setting, slot)) = known else {
+            let hint = nearest(name, TABLE.iter().map(|setting| setting.name))
+                .map(|known| format!(", did you mean `{known}`?"))
+                .unwrap_or_else(|| "; `threadline config reference` lists the settings".to_owned());
+            return Err(SettingsError(format!("{origin}: there is no setting `{name}`{hint}")));
+        };
+        (setting.set)(&mut self.settings, value.trim())
+            .map_err(|reason| SettingsError(format!("{origin}: {name} = `{value}`: {reason}")))?;
+        *slot = origin;
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// Rules between settings.
+    fn check(&self) -> Result<(), SettingsError> {
+        let addresses = [self.otlp_grpc_address, self.otlp_http_address, self.api_address];
+        for (at, address) in addresses.iter().enumerate() {
+            if address.port() != 0 && addresses.iter().skip(at + 1).any(|other| other == address) {
+                return Err(SettingsError(format!(
+                    "two addresses are {address}: each needs a port of its own"
+                )));
+            }
+        }
+        if self.record_bytes_max > self.request_bytes_max {
+            return Err(SettingsError(
+                "record_bytes_max is above request_bytes_max: no record of that size could come in".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The known name that is most alike, when one is alike enough to be a slip of the pen.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
+        .filter(|(likeness, _)| *likeness >= 0.6)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,12 @@
+//! Integration tests: a hub in the test's process, and the real binary from outside. One binary, one module per topic.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
+mod api;
+mod cli;
+mod hub;
+mod kill;
+mod otlp_grpc;
+mod otlp_http;
+mod process;
+mod senders;
