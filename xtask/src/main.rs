@@ -1,0 +1,62 @@
+//! `cargo xtask`: build, demo, test and tidy commands of the workspace.
+//!
+//! Knows the workspace from outside only: it runs cargo, the `threadline` binary, Python and Node as processes and
+//! links none of the crates, so that it builds in seconds.
+
+mod compare;
+mod demo;
+mod hub;
+mod packages;
+mod run;
+mod shop;
+mod suite;
+mod tidy;
+mod tools;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What a task ends with: an error is a sentence for people.
+type Result<T> = std::result::Result<T, String>;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  demo [--once] [--dev]         build, start a hub, load a day of data, show what it can do, serve until Ctrl-C
+                                (--once: end after the show; --dev: the quickly built binary)
+  test [--nightly] [FILTER…]    everything: format, tidy, lints, all tests, senders, comparison, demo
+                                (FILTER: names of steps, else of tests; --nightly: 10,000 simulation seeds)
+  tidy [--bless]                crate edges, file heads, sizes, links (--bless: tighten the ratchet)
+  compare                       the hub's answers against plain Python, over the TrainTicket day
+  shop DIR                      write the generated demo data, logs.ndjson and spans.ndjson, into DIR
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments.split_first() {
+        Some((&"demo", options)) => demo::run(options),
+        Some((&"test", options)) => suite::run(options),
+        Some((&"tidy", options)) => tidy::run(options),
+        Some((&"compare", [])) => compare::run(),
+        Some((&"shop", [folder])) => shop::write(&PathBuf::from(folder)).map(|_| ()),
+        Some((&("help" | "--help" | "-h"), _)) => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => Err(USAGE.to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{}", message.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The repository's root.
+fn root() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().map(PathBuf::from).unwrap_or(manifest)
+}
