@@ -187,7 +187,7 @@ fn bad_regular_expressions_are_refused() {
 
 const SERVICES: [&str; 3] = ["", "cart", "shop"];
 
-fn any_log() -> impl Strategy<Value = Log> {
+pub(crate) fn any_log() -> impl Strategy<Value = Log> {
     let word = prop::sample::select(vec!["token", "Token", "expired", "ex", "größe", "10.0.0.1", "a_b", "-"]);
     let attribute =
         (prop::sample::select(vec!["x", "y", "url.path", "http.response.status_code"]), 0..4i64, 0..3)
@@ -254,7 +254,7 @@ fn any_condition() -> impl Strategy<Value = Expr> {
     ]
 }
 
-fn any_expr() -> impl Strategy<Value = Expr> {
+pub(crate) fn any_expr() -> impl Strategy<Value = Expr> {
     any_condition().prop_recursive(3, 10, 3, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 2..4).prop_map(Expr::and),

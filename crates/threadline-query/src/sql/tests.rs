@@ -2,13 +2,14 @@
 
 use arrow_array::cast::AsArray;
 use futures::TryStreamExt;
+use proptest::prelude::*;
 use threadline_model::schema::Table;
 use threadline_store::Snapshot;
 
 use super::sql;
-use crate::lang::parse;
 use crate::search::{Matcher, TimeRange};
 use crate::testing::{Log, T0_US, logs_batch, memory, sealed, seqs, spans_batch};
+use crate::tests::{any_expr, any_log};
 use crate::{Guard, QueryError};
 
 fn rows() -> Vec<Log> {
@@ -125,27 +126,35 @@ async fn bounds_end_a_query() {
     assert!(matches!(found, Err(QueryError::Cancelled)), "{found:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_search_means_the_same_in_sql() {
-    let snapshot = memory(&[logs_batch(&rows())], &[]);
-    for text in [
-        "token",
-        "tok* OR service:cart",
-        "-shop.basket>1",
-        "severity>=warn token",
-        "shop.basket:(1 OR 3)",
-        "-*",
-    ] {
-        let batch = &snapshot.logs.memory[0];
-        let found = Matcher::new(&parse(text).unwrap(), Table::Logs).unwrap().matches(batch).unwrap();
-        let want: Vec<String> = seqs(batch)
-            .iter()
-            .enumerate()
-            .filter(|(row, _)| found.value(*row))
-            .map(|(_, seq)| seq.to_string())
-            .collect();
-        let statement = format!("SELECT seq FROM logs WHERE matches('{text}') ORDER BY seq");
-        let found = table(&snapshot, &statement, TimeRange::default(), Guard::default()).await.unwrap();
-        assert_eq!(found, want.join("|"), "{text}");
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    /// One tree, three ways: the matcher row by row, the filter of a plan over memory, and over files with pruning.
+    #[test]
+    fn a_search_means_the_same_in_sql(
+        logs in prop::collection::vec(any_log(), 1..24),
+        exprs in prop::collection::vec(any_expr(), 8),
+    ) {
+        let batches = [logs_batch(&logs)];
+        let in_memory = memory(&batches, &[]);
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = sealed(folder.path(), &batches, 1);
+        store.seal().unwrap();
+        let in_files = store.snapshot();
+        prop_assert!(in_files.logs.memory.is_empty() && !in_files.logs.files.is_empty());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        for expr in &exprs {
+            let batch = &in_memory.logs.memory[0];
+            let found = Matcher::new(expr, Table::Logs).unwrap().matches(batch).unwrap();
+            let rows = seqs(batch).into_iter().enumerate().filter(|(row, _)| found.value(*row));
+            let want = rows.map(|(_, seq)| seq.to_string()).collect::<Vec<_>>().join("|");
+            let quoted = expr.to_string().replace('\'', "''");
+            let statement = format!("SELECT seq FROM logs WHERE matches('{quoted}') ORDER BY seq");
+            for snapshot in [&in_memory, &in_files] {
+                let answer = table(snapshot, &statement, TimeRange::default(), Guard::default());
+                let found = runtime.block_on(answer).unwrap();
+                prop_assert_eq!(&found, &want, "{}", expr);
+            }
+        }
     }
 }
