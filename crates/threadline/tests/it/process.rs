@@ -87,11 +87,13 @@ impl Process {
         let mut reply = ureq::get(&url)
             .query("table", table)
             .query("q", query)
-            .query("limit", "100000")
+            .query("limit", "1000000")
             .call()
             .unwrap_or_else(|error| panic!("search {query}: {error}"));
         let text = reply.body_mut().with_config().limit(1 << 30).read_to_string().unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(rows.len() < 1_000_000, "{query}: the answer is cut at the limit");
+        rows
     }
 }
 
