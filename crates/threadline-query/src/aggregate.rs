@@ -1,16 +1,20 @@
 //! Histograms, fields and their values. What is counted by is held in memory, up to the guard's bound.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::DataType;
 use rustc_hash::FxHashMap;
 use threadline_model::columns::{Batch, StrColumn};
 use threadline_model::schema::{Table, fixed};
 use threadline_model::value;
-use threadline_store::Snapshot;
+use threadline_store::{Facets, SealedFile, Snapshot};
 
 use crate::field::FieldReader;
-use crate::lang::{Expr, Field};
-use crate::matcher::{Mask, Matcher, prune};
+use crate::counts::{MINUTE_US, Slice, each_minute};
+use crate::lang::{Expr, Field, Severity, code_name};
+use crate::matcher::{Mask, Matcher, attribute_column, prune};
 use crate::search::TimeRange;
 use crate::source::{Source, each_batch, sources};
 use crate::{Guard, QueryError};
@@ -59,7 +63,7 @@ pub struct Series {
 }
 
 /// Buckets at most.
-const BUCKETS_MAX: i64 = 10_000;
+const BUCKETS_MAX: i64 = 50_000;
 /// Buckets that a width is picked for, about.
 const BUCKETS_WANTED: i64 = 60;
 /// Bytes that a map's entry takes beside its text, about.
@@ -126,8 +130,29 @@ pub fn histogram(
     let mut groups = Groups::new(guard.memory_bytes_max, ENTRY_BYTES + buckets * 8);
     let mut counts: Vec<Vec<u64>> = Vec::new();
     let mut total = 0;
+    let slice = Slice::of(&request.expr, request.table).filter(|_| interval_us % MINUTE_US == 0);
+    let rolled = slice.as_ref().and_then(|slice| Some((slice, Rolled::of(request)?)));
     for source in &sources {
-        each_batch(source, &matcher, &columns, &prune, request.range, guard, |batch, _, found| {
+        let mut ranges = vec![request.range];
+        if let (Source::File(file), Some((slice, rolled))) = (source, &rolled)
+            && !source.excluded_by(&prune)
+        {
+            ranges = each_minute(file, slice, request.range, |service, entry| {
+                let group = groups.index(rolled.value(service, entry.class).as_deref())?;
+                if group >= counts.len() {
+                    counts.resize_with(group + 1, || vec![0; buckets]);
+                }
+                let bucket = usize::try_from((entry.minute_us - start_us) / interval_us).ok();
+                if let Some(slot) = counts.get_mut(group).and_then(|counts| counts.get_mut(bucket?)) {
+                    *slot += entry.rows;
+                    total += entry.rows;
+                }
+                Ok(())
+            })?;
+        }
+        for range in ranges {
+        let prune = crate::matcher::prune(&request.expr, request.table, range);
+        each_batch(source, &matcher, &columns, &prune, range, guard, |batch, _, found| {
             let ts = Batch::new(batch).int("ts");
             reader.each(batch, found, |row, value| {
                 let group = groups.index(value)?;
@@ -144,6 +169,7 @@ pub fn histogram(
                 Ok(())
             })
         })?;
+        }
     }
     let mut series: Vec<Series> = groups
         .into_values()
@@ -163,8 +189,47 @@ pub fn histogram(
     })
 }
 
+/// What a histogram counts by, where roll-ups know it.
+enum Rolled {
+    Nothing,
+    Service,
+    Severity,
+    Status,
+}
+
+impl Rolled {
+    fn of(request: &HistogramRequest) -> Option<Rolled> {
+        match (request.by.as_deref().map(Field::parse_reference), request.table) {
+            (None, _) => Some(Rolled::Nothing),
+            (Some(Field::Service), _) => Some(Rolled::Service),
+            (Some(Field::Severity), Table::Logs) => Some(Rolled::Severity),
+            (Some(Field::Status), Table::Spans) => Some(Rolled::Status),
+            _ => None,
+        }
+    }
+
+    /// As the field's reader says it. A log without severity has none in the roll-up either, or 0.
+    fn value<'a>(&self, service: Option<&'a str>, class: i32) -> Option<Cow<'a, str>> {
+        match self {
+            Rolled::Nothing => None,
+            Rolled::Service => service.map(Cow::Borrowed),
+            Rolled::Severity => class_text(&Field::Severity, class).map(Cow::Owned),
+            Rolled::Status => class_text(&Field::Status, class).map(Cow::Owned),
+        }
+    }
+}
+
+/// A class as the field's reader says it; a log of class 0 has no severity.
+fn class_text(field: &Field, class: i32) -> Option<String> {
+    match field {
+        Field::Severity if class == 0 => None,
+        Field::Severity => Some(Severity::of(class).map_or_else(|| class.to_string(), |name| name.to_string())),
+        field => Some(code_name(field, class).map_or_else(|| class.to_string(), str::to_owned)),
+    }
+}
+
 /// Times from the first to beyond the last that rows in the range can have.
-fn bounds(sources: &[Source], ts: Option<std::ops::RangeInclusive<i64>>) -> (i64, i64) {
+pub(crate) fn bounds(sources: &[Source], ts: Option<std::ops::RangeInclusive<i64>>) -> (i64, i64) {
     let (low, high) = ts.map_or((i64::MIN, i64::MAX), |ts| (*ts.start(), *ts.end()));
     let data = sources.iter().map(Source::ts).filter(|(first, last)| *last >= low && *first <= high);
     let (first, last) = data.fold((i64::MAX, i64::MIN), |(a, b), (first, last)| (a.min(first), b.max(last)));
@@ -173,7 +238,7 @@ fn bounds(sources: &[Source], ts: Option<std::ops::RangeInclusive<i64>>) -> (i64
     if from > to { (0, 0) } else { (from, to.saturating_add(1)) }
 }
 
-fn interval(wanted_us: Option<i64>, from: i64, to: i64) -> Result<i64, QueryError> {
+pub(crate) fn interval(wanted_us: Option<i64>, from: i64, to: i64) -> Result<i64, QueryError> {
     let span = to.saturating_sub(from);
     let interval = match wanted_us {
         Some(interval) if interval <= 0 => {
@@ -432,6 +497,51 @@ fn json_type(json: &str) -> &'static str {
     }
 }
 
+/// A column whose values files count.
+struct FacetColumn {
+    name: String,
+    /// Rows that are null here may have the value elsewhere.
+    elsewhere: bool,
+}
+
+/// Counts of one file and column.
+struct FacetValues {
+    facets: Arc<Facets>,
+    column: String,
+}
+
+fn facet_column(field: &Field) -> Option<FacetColumn> {
+    let (name, elsewhere) = match field {
+        Field::Service => ("service", false),
+        Field::Instance => ("instance", false),
+        Field::Attribute(key) => (attribute_column(key)?, true),
+        _ => return None,
+    };
+    Some(FacetColumn { name: name.to_owned(), elsewhere })
+}
+
+impl FacetColumn {
+    /// The counts of a file; `None` when they do not tell.
+    fn of(&self, file: &SealedFile) -> Result<Option<FacetValues>, QueryError> {
+        let facets = file.facets()?;
+        let known = match facets.column(&self.name) {
+            Some(facet) => !self.elsewhere || facet.iter().all(|(value, _)| value.is_some()),
+            None => !self.elsewhere && !file.has_column(&self.name)?,
+        };
+        Ok(known.then(|| FacetValues { facets, column: self.name.clone() }))
+    }
+}
+
+impl FacetValues {
+    /// Values and rows of a slice.
+    fn rows<'a>(&'a self, slice: &'a Slice) -> impl Iterator<Item = (&'a str, u64)> {
+        self.facets.column(&self.column).into_iter().flatten().filter_map(|(value, classes)| {
+            let rows: u64 = classes.iter().filter(|(class, _)| slice.has_class(*class)).map(|(_, rows)| rows).sum();
+            (rows > 0).then_some((value.as_deref()?, rows))
+        })
+    }
+}
+
 /// Values of a field with their number of rows, most frequent first, at most `limit`.
 ///
 /// # Errors
@@ -452,7 +562,22 @@ pub fn field_values(
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
     let mut groups = Groups::new(guard.memory_bytes_max, ENTRY_BYTES);
     let mut counts: Vec<u64> = Vec::new();
+    let facet = facet_column(&Field::parse_reference(field));
+    let slice = Slice::of(expr, table).filter(Slice::any_service);
     for source in sources(snapshot.table(table)) {
+        if let (Source::File(file), Some(facet), Some(slice)) = (&source, &facet, &slice)
+            && source.is_within(range)
+            && let Some(values) = facet.of(file)?
+        {
+            for (value, rows) in values.rows(slice) {
+                let group = groups.index(Some(value))?;
+                counts.resize(counts.len().max(group + 1), 0);
+                if let Some(count) = counts.get_mut(group) {
+                    *count += rows;
+                }
+            }
+            continue;
+        }
         each_batch(&source, &matcher, &columns, &prune, range, guard, |batch, _, found| {
             reader.each(batch, found, |_, value| {
                 if value.is_some() {

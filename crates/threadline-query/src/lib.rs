@@ -10,6 +10,7 @@
 //! DataFusion. It does not know HTTP, the command line, how records are persisted, or wire JSON.
 
 pub mod aggregate;
+pub mod counts;
 pub mod field;
 pub mod guard;
 pub mod lang;

@@ -145,33 +145,6 @@ pub fn search(snapshot: &Snapshot, request: &SearchRequest, guard: &Guard) -> Re
     }))
 }
 
-/// Counts rows.
-///
-/// # Errors
-/// A condition that does not compile, a bound that is hit, or a store that fails.
-pub fn count(
-    snapshot: &Snapshot,
-    table: Table,
-    expr: &Expr,
-    range: TimeRange,
-    guard: &Guard,
-) -> Result<u64, QueryError> {
-    let matcher = Matcher::new(expr, table)?;
-    let prune = prune(expr, table, range);
-    let mut total = 0;
-    for source in sources(snapshot.table(table)) {
-        if matcher.is_all() && source.is_within(range) {
-            total += source.rows();
-        } else {
-            each_batch(&source, &matcher, &[], &prune, range, guard, |_, _, found| {
-                total += found.count() as u64;
-                Ok(())
-            })?;
-        }
-    }
-    Ok(total)
-}
-
 /// Cursor of a row of an answer.
 pub fn cursor_of(batch: &RecordBatch, row: usize) -> Cursor {
     Positions::new(Batch::new(batch)).get(row)
@@ -203,7 +176,7 @@ impl<'a> Positions<'a> {
 struct Key {
     at: Cursor,
     source: u32,
-    /// Row of a memory batch; a file's rows are found by their sequence numbers.
+    /// Row of the source.
     row: u32,
 }
 
@@ -364,12 +337,12 @@ impl Search {
         let Some(source) = self.sources.get(index) else { return Ok(()) };
         let (order, after) = (self.order, self.after);
         let columns = ["ts", "ns", "seq"];
-        each_batch(source, &self.matcher, &columns, prune, range, &self.guard, |batch, first_row, found| {
+        each_batch(source, &self.matcher, &columns, prune, range, &self.guard, |batch, place, found| {
             let positions = Positions::new(Batch::new(batch));
             for row in found.iter() {
                 let at = positions.get(row);
                 if after.is_none_or(|after| order.compare(&after, &at).is_lt()) {
-                    best.push(Key { at, source: index as u32, row: (first_row + row) as u32 });
+                    best.push(Key { at, source: index as u32, row: place.row(row) as u32 });
                 }
             }
             Ok(())
@@ -416,16 +389,11 @@ impl Search {
         positions: &[usize],
         parts: &mut Parts,
     ) -> Result<(), QueryError> {
-        let mut wanted: FxHashMap<i64, usize> = FxHashMap::default();
-        let mut prune = self.prune.clone();
-        let (mut ts, mut seq) = ((i64::MAX, i64::MIN), (i64::MAX, i64::MIN));
-        for (position, key) in positions.iter().filter_map(|p| Some((*p, keys.get(*p)?))) {
-            wanted.insert(key.at.seq, position);
-            ts = (ts.0.min(key.at.ts_us), ts.1.max(key.at.ts_us));
-            seq = (seq.0.min(key.at.seq), seq.1.max(key.at.seq));
-        }
-        prune.ts = Some(ts.0..=ts.1);
-        prune.seq = Some(seq.0..=seq.1);
+        let Source::File(file) = source else { return Ok(()) };
+        let mut wanted: Vec<(usize, usize)> =
+            positions.iter().filter_map(|p| Some((keys.get(*p)?.row as usize, *p))).collect();
+        wanted.sort_unstable();
+        let places: Vec<usize> = wanted.iter().map(|(row, _)| *row).collect();
         let columns = self.columns.as_ref().map(|columns| {
             let mut all: Vec<&str> = columns.iter().map(String::as_str).collect();
             all.extend(["ts", "ns", "seq"]);
@@ -433,19 +401,18 @@ impl Search {
             all.dedup();
             all
         });
-        for batch in source.scan(columns.as_deref(), &prune)? {
+        let mut wanted = wanted.into_iter();
+        for batch in file.rows(columns.as_deref(), &places)? {
             self.guard.check()?;
             let batch = batch?;
-            let seq = Batch::new(&batch).int("seq");
-            let rows: Vec<(usize, u32)> = (0..batch.num_rows())
-                .filter_map(|row| Some((wanted.remove(&seq.get(row)?)?, row as u32)))
-                .collect();
+            let rows: Vec<(usize, u32)> =
+                wanted.by_ref().take(batch.num_rows()).zip(0..).map(|((_, position), row)| (position, row)).collect();
             parts.add(&batch, &rows)?;
-            if wanted.is_empty() {
-                return Ok(());
-            }
         }
-        Err(QueryError::Internal(format!("{} rows of a sealed file were not found again", wanted.len())))
+        match wanted.len() {
+            0 => Ok(()),
+            left => Err(QueryError::Internal(format!("{left} rows of a sealed file were not found again"))),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use threadline_model::columns::{Batch, IntColumn};
-use threadline_store::{Prune, SealedFile, TableSnapshot};
+use threadline_store::{Places, Prune, SealedFile, TableSnapshot};
 
 use crate::matcher::{Mask, Matcher};
 use crate::search::TimeRange;
@@ -107,9 +107,26 @@ impl Source {
     }
 }
 
-/// Walks over a source: calls `each(batch, row of the source at which the batch begins, matching rows)` for every
-/// batch with rows that lie in the range and fulfil the condition. The batch has the columns the condition needs,
-/// `ts` and `columns`. Row numbers mean something for memory only: a scan of a file leaves out rows.
+/// Where rows of a batch lie in their source.
+pub enum Where<'a> {
+    /// From this row of a memory batch on.
+    From(usize),
+    /// At these rows of a file.
+    At(&'a Places),
+}
+
+impl Where<'_> {
+    /// The row of the source that a row of the batch is.
+    pub fn row(&self, row: usize) -> usize {
+        match self {
+            Where::From(first) => first + row,
+            Where::At(places) => places.get(row).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+/// Walks over a source: calls `each(batch, where its rows lie, matching rows)` for every batch with rows that lie in
+/// the range and fulfil the condition. The batch has the columns the condition needs, `ts` and `columns`.
 pub fn each_batch(
     source: &Source,
     matcher: &Matcher,
@@ -117,35 +134,44 @@ pub fn each_batch(
     prune: &Prune,
     range: TimeRange,
     guard: &Guard,
-    mut each: impl FnMut(&RecordBatch, usize, &Mask) -> Result<(), QueryError>,
+    mut each: impl FnMut(&RecordBatch, &Where<'_>, &Mask) -> Result<(), QueryError>,
 ) -> Result<(), QueryError> {
     if source.excluded_by(prune) {
         return Ok(());
     }
     let mut names: Vec<&str> = matcher.columns().iter().map(String::as_str).collect();
     names.extend(columns);
-    names.push("ts");
+    let within = source.is_within(range);
+    if !within || names.is_empty() {
+        names.push("ts");
+    }
     names.sort_unstable();
     names.dedup();
-    let within = source.is_within(range);
-    let mut first_row = 0;
-    for batch in source.scan(Some(&names), prune)? {
+    let mut one = |batch: &RecordBatch, place: &Where<'_>| {
         guard.check()?;
-        let batch = batch?;
         let mut alive = Mask::all(batch.num_rows());
         if !within {
-            let ts = Batch::new(&batch).int("ts");
-            alive.retain(|row| {
-                ts.get(row).is_some_and(|ts| {
-                    range.from_us.is_none_or(|from| from <= ts) && range.to_us.is_none_or(|to| ts < to)
-                })
-            });
+            let ts = Batch::new(batch).int("ts");
+            alive.retain(|row| ts.get(row).is_some_and(|ts| range.contains(ts)));
         }
-        let found = if alive.is_empty() { alive } else { matcher.select(&batch, &alive) };
-        if !found.is_empty() {
-            each(&batch, first_row, &found)?;
+        let found = if alive.is_empty() { alive } else { matcher.select(batch, &alive) };
+        if found.is_empty() { Ok(()) } else { each(batch, place, &found) }
+    };
+    match source {
+        Source::File(file) => {
+            for placed in file.scan_places(Some(&names), prune)? {
+                let (batch, places) = placed?;
+                one(&batch, &Where::At(&places))?;
+            }
         }
-        first_row += batch.num_rows();
+        Source::Memory { .. } => {
+            let mut first_row = 0;
+            for batch in source.scan(Some(&names), prune)? {
+                let batch = batch?;
+                one(&batch, &Where::From(first_row))?;
+                first_row += batch.num_rows();
+            }
+        }
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use threadline_model::value::Value;
 
 use crate::aggregate::{HistogramRequest, field_values, fields, histogram};
 use crate::lang::{Expr, Field, Number, Op, Test, parse};
-use crate::search::{Cursor, Matcher, Order, SearchRequest, TimeRange, count, cursor_of, search};
+use crate::search::{Cursor, Matcher, Order, SearchRequest, TimeRange, cursor_of, search};
 use crate::testing::{Log, T0_US, logs_batch, memory, sealed, seqs, spans_batch, with_seq};
 use crate::{Guard, QueryError};
 

@@ -5,6 +5,7 @@
 mod find;
 mod graph;
 mod histogram;
+mod red;
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use crate::{Guard, QueryError};
 
 pub use find::search_traces;
 pub use graph::services;
+pub use red::{Red, RedPoint, RedRequest, RedService, red};
 
 /// Lowest severity number of OTLP's ERROR range.
 const SEVERITY_ERROR: i64 = 17;

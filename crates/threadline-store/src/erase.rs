@@ -9,7 +9,7 @@ use threadline_model::schema::Table;
 use crate::retention::{Loss, count_true};
 use crate::sealed::Sealed;
 use crate::sealed::leaves::PARAMETER_RECORD;
-use crate::snapshot::Prune;
+use crate::Prune;
 use crate::table_log::Operation;
 use crate::{Erasure, StoreError};
 

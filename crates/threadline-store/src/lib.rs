@@ -26,6 +26,7 @@ mod memory;
 mod merkle;
 mod open;
 mod options;
+mod prune;
 mod retention;
 mod sealed;
 mod snapshot;
@@ -41,7 +42,10 @@ mod wal;
 pub use error::{AppendError, StoreError};
 pub use local_disk::{LocalDisk, SystemClock, SystemRng};
 pub use options::{Env, Options, RetentionRule};
-pub use snapshot::{FileMeta, Prune, Scan, SealedFile, Snapshot, TableSnapshot};
+pub use prune::{Finder, IndexPlan, Prune, ValueTest};
+pub use snapshot::{
+    Facet, Facets, FileMeta, PlacedScan, Places, Rollup, RollupEntry, Scan, SealedFile, Snapshot, TableSnapshot,
+};
 pub use store::{
     Ack, Append, BatchId, Erasure, Health, OnAck, Pressure, Stats, Store, TableStats, VerifyReport,
 };

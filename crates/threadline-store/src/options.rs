@@ -66,6 +66,8 @@ pub struct Options {
     pub retention: Vec<RetentionRule>,
     /// Bytes of sealed files beyond which the oldest hours are deleted; `None` = no bound.
     pub sealed_bytes_max: Option<u64>,
+    /// Bytes of footers and index blocks of sealed files kept in memory.
+    pub cache_bytes_max: usize,
     /// Whether ids are elided from bodies in new sealed files.
     pub elide_ids: bool,
     /// Run the committer, sealer and maintenance on threads of their own. The simulation turns this off and calls
@@ -91,6 +93,7 @@ impl Default for Options {
             maintenance_cpu_share: 0.25,
             retention: Vec::new(),
             sealed_bytes_max: None,
+            cache_bytes_max: 96 << 20,
             elide_ids: true,
             threads: true,
         }

@@ -14,7 +14,7 @@ use crate::sealed::catalogue::{add_of, remove_of};
 use crate::sealed::leaves::{TAG_DELETED, TAG_OUTPUT, TAG_RULE};
 use crate::sealed::reader::SealedFile;
 use crate::sealed::{Maintenance, Sealed, Written};
-use crate::snapshot::Prune;
+use crate::Prune;
 use crate::table_log::{Action, Operation};
 use crate::{RetentionRule, StoreError};
 

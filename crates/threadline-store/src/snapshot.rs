@@ -4,11 +4,11 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use threadline_model::id::TraceId;
 use threadline_model::schema::{Layout, Table};
 
 use crate::StoreError;
-pub use crate::sealed::reader::SealedFile;
+pub use crate::sealed::index::rollup::{Facet, Facets, Rollup, RollupEntry};
+pub use crate::sealed::reader::{PlacedScan, Places, SealedFile};
 
 /// Memory and files of both tables at one moment. Files stay readable as long as a snapshot holds them.
 #[derive(Clone, Debug)]
@@ -63,24 +63,6 @@ pub struct FileMeta {
     pub rows_root: [u8; 32],
     /// Hour partition, µs since the epoch of its start.
     pub hour: i64,
-}
-
-/// What a row must fulfil to be of interest: a conjunction. A scan leaves out files, row groups and pages in which no
-/// row can fulfil it; rows that do not fulfil it may still come, so the caller checks each row.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Prune {
-    /// Event time in µs lies in this range.
-    pub ts: Option<RangeInclusive<i64>>,
-    /// Sequence number lies in this range.
-    pub seq: Option<RangeInclusive<i64>>,
-    /// The trace id is one of these.
-    pub trace_ids: Option<Vec<TraceId>>,
-    /// The service is one of these.
-    pub services: Option<Vec<String>>,
-    /// Severity number lies in this range (null = 0).
-    pub severity: Option<RangeInclusive<i32>>,
-    /// Every one of these terms (lower case, docs/formats.md "Terms") occurs in the body.
-    pub body_terms: Vec<String>,
 }
 
 /// Batches of a sealed file.

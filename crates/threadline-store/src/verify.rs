@@ -10,7 +10,7 @@ use crate::sealed::Sealed;
 use crate::sealed::leaves::leaves_of;
 use crate::sealed::reader::SealedFile;
 use crate::sealed::row_root::RowHasher;
-use crate::snapshot::Prune;
+use crate::Prune;
 use crate::table_log::{Action, State};
 use crate::{StoreError, VerifyReport};
 

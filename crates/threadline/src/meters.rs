@@ -72,6 +72,7 @@ impl RequestEnd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueryKind {
     Search,
+    Count,
     Histogram,
     Fields,
     Values,
@@ -84,8 +85,9 @@ pub(crate) enum QueryKind {
 
 impl QueryKind {
     /// All kinds.
-    pub(crate) const ALL: [QueryKind; 9] = [
+    pub(crate) const ALL: [QueryKind; 10] = [
         QueryKind::Search,
+        QueryKind::Count,
         QueryKind::Histogram,
         QueryKind::Fields,
         QueryKind::Values,
@@ -100,6 +102,7 @@ impl QueryKind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             QueryKind::Search => "search",
+            QueryKind::Count => "count",
             QueryKind::Histogram => "histogram",
             QueryKind::Fields => "fields",
             QueryKind::Values => "values",

@@ -432,7 +432,8 @@ fn body_word(at: usize, word: &str) -> Result<Expr> {
         _ => {}
     }
     if !word.contains('*') {
-        return body_phrase(at, word.len(), word.to_owned());
+        let test = body_text(word).map_err(|message| error(at, word.len(), &message))?;
+        return Ok(Expr::Is(Field::Body, test));
     }
     if word.bytes().all(|b| b == b'*') {
         return Ok(Expr::All);
@@ -445,6 +446,18 @@ fn body_word(at: usize, word: &str) -> Result<Expr> {
         ));
     }
     Ok(Expr::Is(Field::Body, Test::Wildcard(word.to_owned())))
+}
+
+/// What an unquoted text without `*` means for the body: a network such as `10.0.0.0/8` is looked for in its
+/// addresses, anything else as a phrase.
+fn body_text(text: &str) -> std::result::Result<Test, String> {
+    match text.contains('/').then(|| classify(text)).transpose()? {
+        Some(Test::Network(network)) => Ok(match network.single() {
+            Some(address) => Test::Phrase(address.to_string()),
+            None => Test::Network(network),
+        }),
+        _ => Ok(Test::Phrase(text.to_owned())),
+    }
 }
 
 /// The test of `field:value`.
@@ -460,7 +473,7 @@ fn plain_test(field: &Field, raw: Raw<'_>) -> std::result::Result<Test, String> 
             Raw::Quoted(text) if text.is_empty() => Err("nothing is in these quotes".to_owned()),
             Raw::Quoted(text) => Ok(Test::Phrase(text)),
             Raw::Plain(text) if text.contains('*') => classify(text),
-            Raw::Plain(text) => Ok(Test::Phrase(text.to_owned())),
+            Raw::Plain(text) => body_text(text),
             Raw::Contains(text) => Ok(Test::Contains(text)),
             Raw::Regex(pattern) => Ok(Test::Regex(pattern)),
         },

@@ -262,6 +262,40 @@ impl Network {
         text.parse().is_ok_and(|address| self.contains(address))
     }
 
+    /// The address, when it is the only one.
+    pub(crate) fn single(&self) -> Option<IpAddr> {
+        (self.bits == self.width()).then_some(self.address)
+    }
+
+    /// Whether the addresses are IPv4.
+    pub(crate) fn is_ipv4(&self) -> bool {
+        self.address.is_ipv4()
+    }
+
+    /// Whether four numbers in a row of a dotted text, such as a name in `in-addr.arpa`, are an address in the network.
+    pub(crate) fn is_in_dotted(&self, text: &str) -> bool {
+        let mut starts = vec![0];
+        starts.extend(memchr::memchr_iter(b'.', text.as_bytes()).map(|at| at + 1));
+        starts.push(text.len() + 1);
+        starts.windows(5).any(|edges| match edges {
+            [from, _, _, _, end] => text.get(*from..end - 1).is_some_and(|part| self.contains_text(part)),
+            _ => false,
+        })
+    }
+
+    /// Whether some address in a text lies in the network.
+    pub(crate) fn is_mentioned_in(&self, text: &str) -> bool {
+        let in_address = |c: char| c.is_ascii_hexdigit() || matches!(c, '.' | ':');
+        if self.address.is_ipv4() {
+            return text
+                .split(|c: char| !(super::is_term_char(c) || c == '.'))
+                .any(|run| self.is_in_dotted(run.trim_matches('.')));
+        }
+        text.split(|c| !in_address(c)).any(|run| {
+            run.contains(':') && (self.contains_text(run) || self.contains_text(run.trim_end_matches([':', '.'])))
+        })
+    }
+
     fn width(&self) -> u8 {
         if self.address.is_ipv4() { 32 } else { 128 }
     }

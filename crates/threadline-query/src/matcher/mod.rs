@@ -7,6 +7,7 @@
 mod leaf;
 mod mask;
 mod prune;
+mod segments;
 mod text;
 
 use arrow_array::{BooleanArray, RecordBatch};

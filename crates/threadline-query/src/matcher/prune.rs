@@ -1,16 +1,18 @@
-//! Index lookup: the conjunction that every row of an answer fulfils, for leaving out files, row groups and pages.
+//! Index lookup: what every row of an answer fulfils, for leaving out files, row groups, pages and granules.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use threadline_model::id::TraceId;
 use threadline_model::schema::Table;
-use threadline_store::Prune;
+use threadline_model::value;
+use threadline_store::{IndexPlan, Prune, ValueTest};
 
-use crate::lang::{Expr, Field, Number, Op, Test, is_term_char};
+use super::leaf::attribute_column;
+use super::segments;
+use super::text::TextTest;
+use crate::lang::{Expr, Field, Number, Op, Test};
 use crate::search::TimeRange;
-
-/// Longest term that is looked up, bytes: the index cuts longer ones.
-const TERM_BYTES_MAX: usize = 64;
 
 /// What every row must fulfil that fulfils the expression and lies in the range.
 pub fn prune(expr: &Expr, table: Table, range: TimeRange) -> Prune {
@@ -39,21 +41,9 @@ fn of(expr: &Expr, table: Table) -> Prune {
 }
 
 fn condition(field: &Field, test: &Test, table: Table) -> Prune {
-    let mut prune = Prune::default();
+    let mut prune = Prune { index: index(field, test, table), ..Prune::default() };
     let logs = table == Table::Logs;
     match (field, test) {
-        (Field::Body, Test::Phrase(text)) if logs => prune.body_terms = whole_terms(text, |_| false),
-        (Field::Body, Test::Wildcard(text)) if logs => {
-            prune.body_terms = text
-                .split('*')
-                .enumerate()
-                .flat_map(|(index, piece)| {
-                    let last = index == text.matches('*').count();
-                    whole_terms(piece, move |end| if end { !last } else { index > 0 })
-                })
-                .collect();
-        }
-        (Field::Body, Test::Contains(text)) if logs => prune.body_terms = whole_terms(text, |_| true),
         (Field::Service, Test::Equals(name)) => prune.services = Some(vec![name.clone()]),
         (Field::Trace, Test::Id { hex, prefix: false }) => {
             prune.trace_ids = Some(TraceId::from_hex(hex).into_iter().collect());
@@ -85,22 +75,98 @@ fn ordered(op: Op, value: i64) -> Option<RangeInclusive<i64>> {
     }
 }
 
-/// The terms of a text, in lower case, that stand in it from boundary to boundary. `open(false)` and `open(true)` say
-/// whether the text's beginning and end may lie inside a longer term.
-/// Left out: terms beyond ASCII (folding case differs there), cut ones, and ids, which the index knows by column.
-fn whole_terms(text: &str, open: impl Fn(bool) -> bool) -> Vec<String> {
-    let mut terms = Vec::new();
-    let mut at = 0;
-    for term in text.split(|c: char| !is_term_char(c)) {
-        let end = at + term.len();
-        let inside = (at == 0 && open(false)) || (end == text.len() && open(true));
-        let id = matches!(term.len(), 16 | 32) && term.bytes().all(|b| b.is_ascii_hexdigit());
-        if !term.is_empty() && !inside && !id && term.is_ascii() && term.len() <= TERM_BYTES_MAX {
-            terms.push(term.to_ascii_lowercase());
-        }
-        at = end + text.get(end..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+/// What the indexes of a file are asked for a condition.
+fn index(field: &Field, test: &Test, table: Table) -> IndexPlan {
+    let logs = table == Table::Logs;
+    let column = |name: &str| value_of(name, test, *field == Field::Body);
+    match field {
+        Field::Body if logs => body(test),
+        Field::Body => IndexPlan::or(vec![column("name"), column("status_message")]),
+        Field::Service => column("service"),
+        Field::Instance => column("instance"),
+        Field::SeverityText if logs => column("severity_text"),
+        Field::Event if logs => column("event_name"),
+        Field::Name if !logs => column("name"),
+        Field::StatusMessage if !logs => column("status_message"),
+        Field::SeverityText | Field::Name | Field::StatusMessage => attribute(field.name(), test),
+        Field::Attribute(key) => attribute(key, test),
+        Field::ScopeName => in_json("scope", &["name"], test),
+        Field::ScopeVersion => in_json("scope", &["version"], test),
+        _ => IndexPlan::All,
     }
-    terms
+}
+
+fn body(test: &Test) -> IndexPlan {
+    match test {
+        Test::Phrase(text) | Test::Equals(text) => segments::of_text(text, true, true),
+        Test::Contains(text) => segments::of_text(text, false, false),
+        Test::Wildcard(pattern) => {
+            let pieces: Vec<&str> = pattern.split('*').collect();
+            let last = pieces.len().saturating_sub(1);
+            let piece = |(index, piece): (usize, &&str)| segments::of_text(piece, index == 0, index == last);
+            IndexPlan::and(pieces.iter().enumerate().map(piece).collect())
+        }
+        Test::Regex(pattern) => segments::of_regex(pattern),
+        Test::Network(network) if network.is_ipv4() => segments::of_network(*network),
+        _ => IndexPlan::All,
+    }
+}
+
+/// A test of a text, for values of an index. A body is searched in; other texts are taken whole.
+fn text_test(test: &Test, body: bool) -> Option<Arc<TextTest>> {
+    TextTest::new(test, body).ok().flatten().map(Arc::new)
+}
+
+/// Whether a value fulfils a test as text, or as the number it is.
+fn fulfils(test: &TextTest, value: &str) -> bool {
+    test.is(value) || Number::parse(value).is_some_and(|number| test.is_number(number, value))
+}
+
+fn value_of(column: &str, test: &Test, body: bool) -> IndexPlan {
+    let test = match (test, text_test(test, body)) {
+        (Test::Equals(text), _) if Number::parse(text).is_none() => ValueTest::Equals(text.clone()),
+        (_, Some(compiled)) => {
+            ValueTest::Fulfils(format!("{test:?}"), Arc::new(move |value| fulfils(&compiled, value)))
+        }
+        (_, None) => return IndexPlan::All,
+    };
+    IndexPlan::Value { column: column.to_owned(), test }
+}
+
+/// A member of a column of typed JSON.
+fn in_json(column: &str, path: &'static [&'static str], test: &Test) -> IndexPlan {
+    let Some(compiled) = text_test(test, false) else { return IndexPlan::All };
+    let find = move |json: &str| {
+        let mut raw = None;
+        let mut json = json;
+        for step in path {
+            raw = value::member(json, step);
+            json = raw.map_or("", |raw| raw.json());
+        }
+        raw.is_some_and(|raw| compiled.is_json(raw))
+    };
+    let test = ValueTest::Fulfils(format!("{path:?} {test:?}"), Arc::new(find));
+    IndexPlan::Value { column: column.to_owned(), test }
+}
+
+/// An attribute lies in its own column, in `attrs`, in the resource or in the scope.
+fn attribute(key: &str, test: &Test) -> IndexPlan {
+    let Some(compiled) = text_test(test, false) else { return IndexPlan::All };
+    let mut places = vec![IndexPlan::HasColumn("attrs".to_owned())];
+    places.extend(attribute_column(key).map(|column| value_of(column, test, false)));
+    for column in ["resource", "scope"] {
+        let shown = format!("@{key} {test:?}");
+        let (key, compiled) = (key.to_owned(), Arc::clone(&compiled));
+        let find = move |json: &str| {
+            let attributes = value::member(json, "attributes");
+            attributes
+                .and_then(|attributes| value::member(attributes.json(), &key))
+                .is_some_and(|raw| compiled.is_json(raw))
+        };
+        let test = ValueTest::Fulfils(shown, Arc::new(find));
+        places.push(IndexPlan::Value { column: column.to_owned(), test });
+    }
+    IndexPlan::or(places)
 }
 
 fn intersect<T: Ord + Copy>(
@@ -142,19 +208,13 @@ fn joined<T: PartialEq>(a: Option<Vec<T>>, b: Option<Vec<T>>) -> Option<Vec<T>> 
 }
 
 fn both(a: Prune, b: Prune) -> Prune {
-    let mut body_terms = a.body_terms;
-    for term in b.body_terms {
-        if !body_terms.contains(&term) {
-            body_terms.push(term);
-        }
-    }
     Prune {
         ts: intersect(a.ts, b.ts),
         seq: intersect(a.seq, b.seq),
         trace_ids: common(a.trace_ids, b.trace_ids),
         services: common(a.services, b.services),
         severity: intersect(a.severity, b.severity),
-        body_terms,
+        index: IndexPlan::and(vec![a.index, b.index]),
     }
 }
 
@@ -165,6 +225,6 @@ fn either(a: Prune, b: Prune) -> Prune {
         trace_ids: joined(a.trace_ids, b.trace_ids),
         services: joined(a.services, b.services),
         severity: hull(a.severity, b.severity),
-        body_terms: a.body_terms.into_iter().filter(|term| b.body_terms.contains(term)).collect(),
+        index: IndexPlan::or(vec![a.index, b.index]),
     }
 }

@@ -28,6 +28,8 @@ pub(super) enum TextTest {
     Phrase(Phrase),
     Number(Op, Number),
     Network(Network),
+    /// Some address in the text lies in the network.
+    Mentions(Network),
 }
 
 /// Text that is found without case, with a term boundary at either end.
@@ -109,6 +111,7 @@ impl TextTest {
             Test::Regex(pattern) => TextTest::Regex(regex(pattern, pattern)?),
             Test::Phrase(text) => TextTest::Phrase(Phrase::new(text)?),
             Test::Number(op, number) => TextTest::Number(*op, *number),
+            Test::Network(network) if body => TextTest::Mentions(*network),
             Test::Network(network) => TextTest::Network(*network),
             _ => return Ok(None),
         }))
@@ -122,6 +125,7 @@ impl TextTest {
             TextTest::Contains(_) => 4,
             TextTest::Phrase(_) => 6,
             TextTest::Number(..) | TextTest::Network(_) => 8,
+            TextTest::Mentions(_) => 12,
             TextTest::Regex(_) => 20,
         }
     }
@@ -137,6 +141,7 @@ impl TextTest {
             TextTest::Phrase(phrase) => phrase.is_in(text.as_bytes()),
             TextTest::Number(op, number) => Number::parse(text).is_some_and(|n| op.holds(n.compare(*number))),
             TextTest::Network(network) => network.contains_text(text),
+            TextTest::Mentions(network) => network.is_mentioned_in(text),
         }
     }
 

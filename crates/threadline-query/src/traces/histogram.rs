@@ -24,6 +24,20 @@ impl Histogram {
         self.max = self.max.max(value);
     }
 
+    /// Adds what another one has counted.
+    pub(super) fn merge(&mut self, other: &Histogram) {
+        for (&bucket, &count) in &other.buckets {
+            *self.buckets.entry(bucket).or_default() += count;
+        }
+        self.count += other.count;
+        self.max = self.max.max(other.max);
+    }
+
+    /// Durations counted.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
     /// The value that this share of durations does not exceed.
     pub(super) fn quantile(&self, share: f64) -> i64 {
         let rank = ((share * self.count as f64).ceil() as u64).clamp(1, self.count.max(1));

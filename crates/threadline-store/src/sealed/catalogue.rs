@@ -8,7 +8,7 @@ use threadline_model::schema::{Layout, Table};
 use crate::StoreError;
 use crate::sealed::reader::SealedFile;
 use crate::sealed::rows::HOUR_US;
-use crate::sealed::writer::Facts;
+use crate::sealed::writer::{Facts, HeadPlace};
 use crate::snapshot::FileMeta;
 use crate::table_log::{Add, PARTITION, Remove};
 
@@ -75,6 +75,7 @@ pub(crate) const TAG_ROOT: &str = "threadline.rows_root";
 pub(crate) const TAG_SEQ: &str = "threadline.seq";
 const TAG_TS: &str = "threadline.ts";
 const TAG_SERVICES: &str = "threadline.services";
+const TAG_HEAD: &str = "threadline.head";
 const TAG_ELIDED: &str = "threadline.elide_ids";
 /// Keys without a column that the file's rows have, with type and count.
 pub(crate) const TAG_KEYS: &str = "threadline.keys";
@@ -89,6 +90,7 @@ pub(crate) fn add_of(path: &str, hour: i64, facts: &Facts, keys: Option<String>,
         (TAG_SEQ.to_owned(), range(&facts.seq)),
         (TAG_TS.to_owned(), range(&facts.ts)),
         (TAG_ELIDED.to_owned(), facts.elided.to_string()),
+        (TAG_HEAD.to_owned(), facts.head.to_text()),
     ]);
     if let Some(services) = &facts.services {
         tags.insert(TAG_SERVICES.to_owned(), serde_json::json!(services).to_string());
@@ -126,8 +128,11 @@ pub(crate) fn remove_of(add: &Add, data_change: bool, now_us: i64) -> Remove {
     }
 }
 
-/// What an `add` says of a file, and its services.
-pub(crate) fn meta_of(table: Table, add: &Add) -> Result<(FileMeta, Option<Vec<String>>), StoreError> {
+/// What an `add` says of a file: its services and the place of its head come apart.
+pub(crate) fn meta_of(
+    table: Table,
+    add: &Add,
+) -> Result<(FileMeta, Option<Vec<String>>, HeadPlace), StoreError> {
     let tag = |name: &str| {
         add.tags.as_ref().and_then(|tags| tags.get(name)).ok_or_else(|| {
             StoreError::corrupt(format!("the table log of {} lacks {name} of file {}", table.name(), add.path))
@@ -158,7 +163,8 @@ pub(crate) fn meta_of(table: Table, add: &Add) -> Result<(FileMeta, Option<Vec<S
         sha256: hash(TAG_SHA256)?,
         rows_root: hash(TAG_ROOT)?,
     };
-    Ok((meta, services))
+    let head = HeadPlace::parse(tag(TAG_HEAD)?).ok_or_else(|| bad(TAG_HEAD))?;
+    Ok((meta, services, head))
 }
 
 /// Lower-case hex.

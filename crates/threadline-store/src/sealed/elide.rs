@@ -9,11 +9,11 @@ use memchr::{memchr3, memmem};
 use threadline_model::id::{SpanId, TraceId};
 
 /// Stands for the row's trace id.
-const TRACE: u8 = 1;
+pub(crate) const TRACE: u8 = 1;
 /// Stands for the row's span id.
-const SPAN: u8 = 2;
+pub(crate) const SPAN: u8 = 2;
 /// First byte of a body that is kept as it is because it has one of these three bytes.
-const AS_IS: u8 = 3;
+pub(crate) const AS_IS: u8 = 3;
 
 /// The columns that decide what a body's markers stand for.
 pub(crate) struct Ids<'a> {
@@ -32,15 +32,15 @@ impl<'a> Ids<'a> {
         }
     }
 
-    fn is_json(&self, row: usize) -> bool {
+    pub(crate) fn is_json(&self, row: usize) -> bool {
         self.json.is_some_and(|json| json.is_valid(row) && json.value(row))
     }
 
-    fn trace(&self, row: usize) -> Option<[u8; 32]> {
+    pub(crate) fn trace(&self, row: usize) -> Option<[u8; 32]> {
         id(self.trace, row).and_then(TraceId::from_bytes).map(|id| id.hex())
     }
 
-    fn span(&self, row: usize) -> Option<[u8; 16]> {
+    pub(crate) fn span(&self, row: usize) -> Option<[u8; 16]> {
         id(self.span, row).and_then(SpanId::from_bytes).map(|id| id.hex())
     }
 }

@@ -11,8 +11,10 @@
 //!
 //! It does not know the write-ahead log or the memory table.
 
+pub(crate) mod cache;
 pub(crate) mod catalogue;
 pub(crate) mod elide;
+pub(crate) mod index;
 pub(crate) mod keys;
 pub(crate) mod leaves;
 pub(crate) mod objects;
@@ -41,16 +43,15 @@ use threadline_model::schema::{Layout, Table};
 use crate::merkle::MerkleLog;
 use crate::table_log::{Action, Commit, Operation, TableLog, Txn, table_folder};
 use crate::{Env, Options, StoreError};
+use cache::Cache;
 use catalogue::{Catalogue, TAG_KEYS, TableCatalogue, add_of, hex, hour_text, meta_of};
 use keys::KeyCounts;
 use leaves::leaves_of;
 use objects::Objects;
-use reader::{FooterCache, SealedFile};
+use reader::SealedFile;
 use rows::{Pool, by_hour, union_schema};
 use writer::FileWriter;
 
-/// Bytes of cached footers, page indexes and trace filters.
-const FOOTERS_BYTES_MAX: usize = 128 << 20;
 /// A rest of background work is never longer.
 const REST_MAX: Duration = Duration::from_secs(2);
 /// Rows gathered at once.
@@ -64,7 +65,7 @@ pub(crate) struct Sealed {
     /// `appId` in the table logs: the node id, hex.
     node: String,
     read_only: bool,
-    cache: Arc<FooterCache>,
+    cache: Arc<Cache>,
     logs: Mutex<Side>,
     spans: Mutex<Side>,
     /// `None` only when open for reading and there is none, or it is damaged.
@@ -146,7 +147,7 @@ impl Sealed {
             options: options.clone(),
             node,
             read_only,
-            cache: Arc::new(FooterCache::new(FOOTERS_BYTES_MAX)),
+            cache: Arc::new(Cache::new(options.cache_bytes_max)),
             logs: Mutex::new(logs),
             spans: Mutex::new(spans),
             merkle: Mutex::new(merkle),
@@ -355,7 +356,7 @@ impl Sealed {
             .map(|file| file.scan(None, &crate::Prune::default()))
             .collect::<Result<Vec<_>, _>>()?;
         let key = format!("{}/{path}", table_folder(table));
-        let mut writer = FileWriter::create(&self.objects, &key, &schema, self.options.elide_ids)?;
+        let mut writer = FileWriter::create(&self.objects, &key, table, &schema, self.options.elide_ids)?;
         let mut pace = Pace::new(&self.env, &self.options);
         rows::merge(scans, &schema, CHUNK_ROWS, |batch| {
             let batch = match keep {
@@ -429,7 +430,7 @@ impl Sealed {
     ) -> Result<Written, StoreError> {
         let path = self.name(side, hour);
         let key = format!("{}/{path}", table_folder(side.table));
-        let mut writer = FileWriter::create(&self.objects, &key, schema, self.options.elide_ids)?;
+        let mut writer = FileWriter::create(&self.objects, &key, side.table, schema, self.options.elide_ids)?;
         for chunk in rows.chunks(CHUNK_ROWS) {
             writer.write(&pool.gather(chunk)?)?;
         }
@@ -454,10 +455,10 @@ impl Sealed {
             match known.remove(add.path.as_str()) {
                 Some(file) => files.push(Arc::clone(file)),
                 None => {
-                    let (meta, services) = meta_of(side.table, add)?;
+                    let (meta, services, head) = meta_of(side.table, add)?;
                     let key = format!("{}/{}", table_folder(side.table), add.path);
                     let cache = Arc::clone(&self.cache);
-                    files.push(Arc::new(SealedFile::new(meta, services, self.objects.clone(), key, cache)));
+                    files.push(Arc::new(SealedFile::new(meta, services, self.objects.clone(), key, head, cache)));
                 }
             }
         }

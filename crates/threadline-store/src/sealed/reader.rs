@@ -1,6 +1,6 @@
 //! Reads sealed files: footers on demand and cached, row groups and pages left out by their statistics, ids restored.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read};
 use std::ops::{Range, RangeInclusive};
@@ -16,19 +16,28 @@ use parquet::arrow::arrow_reader::{
     ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowFilter,
     RowSelection,
 };
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::basic::Encoding;
+use parquet::column::page::{Page, PageReader};
+use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::statistics::Statistics;
-use rustc_hash::{FxBuildHasher, FxHashSet};
+use rustc_hash::FxHashSet;
 use threadline_model::disk::DiskFile;
+use threadline_model::id::TraceId;
 use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
 
-use crate::StoreError;
+use crate::sealed::cache::{Cache, Kept, Part};
 use crate::sealed::elide::{Ids, has_marker, restore};
+use crate::sealed::index::dictionary::{Sparse, Sub};
+use crate::sealed::index::plan::{self, Dictionaries};
+use crate::sealed::index::rollup::{Facets, Rollup};
+use crate::sealed::index::{BLOCK_FACETS, BLOCK_ROLLUP, VALUE_COLUMNS, Which};
 use crate::sealed::objects::Objects;
-use crate::sealed::writer::{BLOCK_TRACES, KEY_DIRECTORY, KEY_ELIDED, trace_hash};
-use crate::snapshot::{FileMeta, Prune, Scan};
+use crate::sealed::writer::{BLOCK_COLUMNS, BLOCK_TRACES, HeadPlace, KEY_ELIDED, trace_hash};
+use crate::snapshot::{FileMeta, Scan};
+use crate::{IndexPlan, Prune, StoreError};
 
 /// Rows of a batch at most.
 const BATCH_ROWS_MAX: usize = 8192;
@@ -43,7 +52,10 @@ pub struct SealedFile {
     services: Option<Vec<String>>,
     objects: Objects,
     key: String,
-    cache: Arc<FooterCache>,
+    head: HeadPlace,
+    /// Its number in the cache.
+    number: u64,
+    cache: Arc<Cache>,
     doomed: AtomicBool,
 }
 
@@ -55,8 +67,8 @@ impl fmt::Debug for SealedFile {
 
 impl Drop for SealedFile {
     fn drop(&mut self) {
-        self.cache.forget(&self.key);
         if self.doomed.load(Ordering::Acquire) {
+            self.cache.forget(self.number);
             // Best effort: what stays is an orphan, removed at the next open.
             let _ = self.objects.delete(&self.key);
         }
@@ -69,9 +81,11 @@ impl SealedFile {
         services: Option<Vec<String>>,
         objects: Objects,
         key: String,
-        cache: Arc<FooterCache>,
+        head: HeadPlace,
+        cache: Arc<Cache>,
     ) -> Self {
-        Self { meta, services, objects, key, cache, doomed: AtomicBool::new(false) }
+        let number = cache.file();
+        Self { meta, services, objects, key, head, number, cache, doomed: AtomicBool::new(false) }
     }
 
     /// What the table log says of the file.
@@ -96,21 +110,154 @@ impl SealedFile {
                 wanted.is_empty()
                     || self.services.as_ref().is_some_and(|has| !wanted.iter().any(|name| has.contains(name)))
             })
+            || prune.index == IndexPlan::Nothing
             || prune.trace_ids.as_ref().is_some_and(|ids| {
                 ids.is_empty()
-                    || self.footer().is_ok_and(|footer| !ids.iter().any(|id| footer.may_have_trace(&id.0)))
+                    || self.index().is_ok_and(|index| !ids.iter().any(|id| index.may_have_trace(&id.0)))
             })
     }
 
     fn footer(&self) -> Result<Arc<Footer>, StoreError> {
-        if let Some(footer) = self.cache.get(&self.key) {
+        if let Some(Kept::Footer(footer)) = self.cache.get(self.number, Part::Footer) {
             return Ok(footer);
         }
         let reader = self.reader()?;
         let footer = Footer::read(&reader).map_err(|error| reader.trouble.explain(&self.key, error))?;
         let footer = Arc::new(footer);
-        self.cache.put(&self.key, &footer);
+        self.cache.put(self.number, Part::Footer, Kept::Footer(Arc::clone(&footer)));
         Ok(footer)
+    }
+
+    fn index(&self) -> Result<Arc<FileIndex>, StoreError> {
+        if let Some(Kept::Index(index)) = self.cache.get(self.number, Part::Index) {
+            return Ok(index);
+        }
+        let bytes = self.read_range(self.head.at, self.head.len)?;
+        let index = FileIndex::read(&bytes, self.head).map_err(|error| self.explain(error))?;
+        let index = Arc::new(index);
+        self.cache.put(self.number, Part::Index, Kept::Index(Arc::clone(&index)));
+        Ok(index)
+    }
+
+    fn explain(&self, error: StoreError) -> StoreError {
+        Trouble::default().explain(&self.key, error)
+    }
+
+    fn read_range(&self, at: u64, len: u64) -> Result<Vec<u8>, StoreError> {
+        let reader = self.reader()?;
+        reader.range(at, len).map_err(|error| reader.trouble.explain(&self.key, error))
+    }
+
+    /// Rows by service, minute and class.
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged.
+    pub fn rollup(&self) -> Result<Arc<Rollup>, StoreError> {
+        if let Some(Kept::Rollup(rollup)) = self.cache.get(self.number, Part::Rollup) {
+            return Ok(rollup);
+        }
+        let rollup = Rollup::read(&self.block(BLOCK_ROLLUP)?).map_err(|error| self.explain(error))?;
+        let rollup = Arc::new(rollup);
+        self.cache.put(self.number, Part::Rollup, Kept::Rollup(Arc::clone(&rollup)));
+        Ok(rollup)
+    }
+
+    /// Rows by value and class, of columns with few values.
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged.
+    pub fn facets(&self) -> Result<Arc<Facets>, StoreError> {
+        if let Some(Kept::Facets(facets)) = self.cache.get(self.number, Part::Facets) {
+            return Ok(facets);
+        }
+        let facets = Facets::read(&self.block(BLOCK_FACETS)?).map_err(|error| self.explain(error))?;
+        let facets = Arc::new(facets);
+        self.cache.put(self.number, Part::Facets, Kept::Facets(Arc::clone(&facets)));
+        Ok(facets)
+    }
+
+    /// Calls `each` for every different trace id of the file, some more than once; `false`, and no call, when that
+    /// would take reading all rows.
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged.
+    pub fn each_trace(&self, each: &mut dyn FnMut(&[u8; 16])) -> Result<bool, StoreError> {
+        let footer = self.footer()?;
+        let parquet = footer.arrow.metadata();
+        let Some(column) = Group::new(parquet, 0).map(|group| group.column("trace_id")) else { return Ok(true) };
+        let Some(column) = column else { return Ok(true) };
+        let chunks: Vec<&ColumnChunkMetaData> =
+            parquet.row_groups().iter().filter_map(|group| group.columns().get(column)).collect();
+        if !chunks.iter().all(|chunk| all_dictionary(chunk)) {
+            return Ok(false);
+        }
+        let reader = Arc::new(self.reader()?);
+        let trouble = reader.trouble.clone();
+        for (chunk, group) in chunks.into_iter().zip(parquet.row_groups()) {
+            let rows = usize::try_from(group.num_rows()).unwrap_or(0);
+            let page = SerializedPageReader::new(Arc::clone(&reader), chunk, rows, None)
+                .and_then(|mut pages| pages.get_next_page())
+                .map_err(|error| trouble.explain(&self.key, error.into()))?;
+            if let Some(Page::DictionaryPage { buf, .. }) = page {
+                buf.as_ref().as_chunks::<16>().0.iter().for_each(&mut *each);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether some row has a value in this column.
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged.
+    pub fn has_column(&self, name: &str) -> Result<bool, StoreError> {
+        Ok(self.index()?.has_column(name))
+    }
+
+    fn block(&self, name: &str) -> Result<Vec<u8>, StoreError> {
+        let index = self.index()?;
+        let missing = || self.explain(StoreError::corrupt(format!("the block {name} is missing")));
+        let (at, len) = index.blocks.iter().find(|(block, _)| block == name).map(|(_, place)| *place).ok_or_else(missing)?;
+        self.read_range(at, len)
+    }
+
+    /// Rows whose bodies have this plain term (lower case, ASCII), exactly; `None` when the index does not tell.
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged.
+    pub fn term_rows(&self, term: &str) -> Result<Option<u64>, StoreError> {
+        plan::term_rows(&self.dictionaries()?, term.as_bytes())
+    }
+
+    /// Whether no granule can have rows that the plan means.
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged.
+    pub fn misses(&self, index: &IndexPlan) -> Result<bool, StoreError> {
+        let granules = plan::granules(&self.dictionaries()?, index)?;
+        Ok(granules.is_some_and(|granules| granules.is_empty()))
+    }
+
+    fn dictionaries(&self) -> Result<FileDictionaries<'_>, StoreError> {
+        Ok(FileDictionaries { file: self, index: self.index()? })
+    }
+
+    /// Rows that the indexes let through: ascending ranges that do not touch; `None` = all.
+    fn indexed(&self, prune: &Prune) -> Result<Option<Vec<Range<usize>>>, StoreError> {
+        if prune.trace_ids.is_none() && prune.index == IndexPlan::All {
+            return Ok(None);
+        }
+        let dictionaries = self.dictionaries()?;
+        let mut found = plan::granules(&dictionaries, &prune.index)?;
+        if let Some(ids) = &prune.trace_ids {
+            let ids: Vec<[u8; 16]> =
+                ids.iter().map(|id| id.0).filter(|id| dictionaries.index.may_have_trace(id)).collect();
+            let of_traces = plan::traces(&dictionaries, &ids)?;
+            match &mut found {
+                Some(found) => found.intersect(&of_traces),
+                None => found = Some(of_traces),
+            }
+        }
+        Ok(found.map(|granules| granules.row_ranges(dictionaries.rows())))
     }
 
     fn reader(&self) -> Result<FileReader, StoreError> {
@@ -123,21 +270,85 @@ impl SealedFile {
     /// Reads the file: the named columns (all when `None`; names the file lacks are left out), batches of at most
     /// 8,192 rows in file order (service, then time), types as in [`threadline_model::schema`], elided ids restored.
     pub fn scan(self: &Arc<Self>, columns: Option<&[&str]>, prune: &Prune) -> Result<Scan, StoreError> {
-        if self.excluded_by(prune) {
-            return Ok(Box::new(std::iter::empty()));
+        let Some((footer, groups)) = self.select(prune)? else { return Ok(Box::new(std::iter::empty())) };
+        let ids = prune.trace_ids.as_deref();
+        self.read(&footer, columns, groups, ids)
+    }
+
+    /// As [`SealedFile::scan`], with the places of the rows in the file, for [`SealedFile::rows`].
+    pub fn scan_places(self: &Arc<Self>, columns: Option<&[&str]>, prune: &Prune) -> Result<PlacedScan, StoreError> {
+        let Some((footer, groups)) = self.select(prune)? else { return Ok(Box::new(std::iter::empty())) };
+        let starts = group_starts(footer.arrow.metadata());
+        let mut places = Places::default();
+        for (group, ranges) in &groups {
+            let start = starts.get(*group).copied().unwrap_or(0);
+            places.ranges.extend(ranges.iter().map(|range| start + range.start..start + range.end));
         }
+        let batches = self.read(&footer, columns, groups, None)?;
+        Ok(Box::new(batches.map(move |batch| {
+            let batch = batch?;
+            let of_batch = places.take(batch.num_rows());
+            Ok((batch, of_batch))
+        })))
+    }
+
+    /// Reads the rows at these places, ascending.
+    pub fn rows(self: &Arc<Self>, columns: Option<&[&str]>, places: &[usize]) -> Result<Scan, StoreError> {
         let footer = self.footer()?;
-        let parquet = footer.arrow.metadata();
-        let groups: Vec<(usize, Vec<Range<usize>>)> = (0..parquet.num_row_groups())
-            .filter_map(|group| {
-                let ranges = Group::new(parquet, group)?.ranges(prune);
-                (!ranges.is_empty()).then_some((group, ranges))
-            })
-            .collect();
+        let starts = group_starts(footer.arrow.metadata());
+        let mut groups: Vec<(usize, Vec<Range<usize>>)> = Vec::new();
+        for &place in places {
+            let group = starts.partition_point(|start| *start <= place).saturating_sub(1);
+            let row = place - starts.get(group).copied().unwrap_or(0);
+            match groups.last_mut().filter(|(last, _)| *last == group) {
+                Some((_, ranges)) => match ranges.last_mut().filter(|last| last.end == row) {
+                    Some(last) => last.end = row + 1,
+                    None => ranges.push(row..row + 1),
+                },
+                None => groups.push((group, std::iter::once(row..row + 1).collect())),
+            }
+        }
         if groups.is_empty() {
             return Ok(Box::new(std::iter::empty()));
         }
-        let projection = Projection::new(&footer, columns);
+        self.read(&footer, columns, groups, None)
+    }
+
+    /// Row groups with the rows of them that may fulfil `prune`; `None` when there are none.
+    fn select(&self, prune: &Prune) -> Result<Option<(Arc<Footer>, Vec<GroupRows>)>, StoreError> {
+        if self.excluded_by(prune) {
+            return Ok(None);
+        }
+        let indexed = self.indexed(prune)?;
+        if indexed.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(None);
+        }
+        let footer = self.footer()?;
+        let parquet = footer.arrow.metadata();
+        let starts = group_starts(parquet);
+        let groups: Vec<GroupRows> = (0..parquet.num_row_groups())
+            .filter_map(|index| {
+                let group = Group::new(parquet, index)?;
+                let kept = match &indexed {
+                    None => std::iter::once(0..group.rows).collect(),
+                    Some(indexed) => within(indexed, starts.get(index).copied().unwrap_or(0), group.rows),
+                };
+                let ranges = group.ranges(prune, kept);
+                (!ranges.is_empty()).then_some((index, ranges))
+            })
+            .collect();
+        Ok((!groups.is_empty()).then_some((footer, groups)))
+    }
+
+    fn read(
+        self: &Arc<Self>,
+        footer: &Footer,
+        columns: Option<&[&str]>,
+        groups: Vec<GroupRows>,
+        ids: Option<&[TraceId]>,
+    ) -> Result<Scan, StoreError> {
+        let parquet = footer.arrow.metadata();
+        let projection = Projection::new(footer, columns);
         let reader = self.reader()?;
         let trouble = reader.trouble.clone();
         let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(reader, footer.arrow.clone())
@@ -147,7 +358,7 @@ impl SealedFile {
             builder = builder.with_row_selection(selection);
         }
         builder = builder.with_row_groups(groups.into_iter().map(|(group, _)| group).collect());
-        if let Some(ids) = &prune.trace_ids {
+        if let Some(ids) = ids {
             let ids: FxHashSet<[u8; 16]> = ids.iter().map(|id| id.0).collect();
             let mask = ProjectionMask::columns(footer.arrow.parquet_schema(), ["trace_id"]);
             let keep = move |batch: RecordBatch| Ok(keep_traces(&batch, &ids));
@@ -184,6 +395,83 @@ impl SealedFile {
             at += n as u64;
         }
     }
+}
+
+/// A row group and the rows of it that are read: ascending ranges that do not touch.
+type GroupRows = (usize, Vec<Range<usize>>);
+
+/// Batches of a sealed file, with the places of their rows in the file.
+pub type PlacedScan = Box<dyn Iterator<Item = Result<(RecordBatch, Places), StoreError>> + Send>;
+
+/// Places of the rows of a batch in their file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Ascending ranges of rows.
+    ranges: VecDeque<Range<usize>>,
+}
+
+impl Places {
+    /// The first rows, which are taken out.
+    fn take(&mut self, mut rows: usize) -> Places {
+        let mut taken = Places::default();
+        while rows > 0
+            && let Some(range) = self.ranges.front_mut()
+        {
+            let end = range.end.min(range.start + rows);
+            taken.ranges.push_back(range.start..end);
+            rows -= end - range.start;
+            range.start = end;
+            if range.start >= range.end {
+                self.ranges.pop_front();
+            }
+        }
+        taken
+    }
+
+    /// Place of a row of the batch.
+    pub fn get(&self, mut row: usize) -> Option<usize> {
+        for range in &self.ranges {
+            if row < range.len() {
+                return Some(range.start + row);
+            }
+            row -= range.len();
+        }
+        None
+    }
+}
+
+/// Whether all values of a column chunk lie in its dictionary.
+fn all_dictionary(chunk: &ColumnChunkMetaData) -> bool {
+    chunk.dictionary_page_offset().is_some()
+        && chunk.page_encoding_stats_mask().is_some_and(|mask| {
+            mask.is_only(Encoding::RLE_DICTIONARY) || mask.is_only(Encoding::PLAIN_DICTIONARY)
+        })
+}
+
+/// Rows before each row group.
+fn group_starts(parquet: &ParquetMetaData) -> Vec<usize> {
+    let mut start = 0;
+    parquet
+        .row_groups()
+        .iter()
+        .map(|group| {
+            let at = start;
+            start += usize::try_from(group.num_rows()).unwrap_or(0);
+            at
+        })
+        .collect()
+}
+
+/// The parts of ascending ranges that lie in `start..start + len`, counted from `start`.
+fn within(ranges: &[Range<usize>], start: usize, len: usize) -> Vec<Range<usize>> {
+    let end = start + len;
+    let first = ranges.partition_point(|range| range.end <= start);
+    ranges
+        .iter()
+        .skip(first)
+        .take_while(|range| range.start < end)
+        .map(|range| range.start.max(start) - start..range.end.min(end) - start)
+        .collect()
 }
 
 fn keep_traces(batch: &RecordBatch, ids: &FxHashSet<[u8; 16]>) -> BooleanArray {
@@ -305,9 +593,8 @@ impl<'a> Group<'a> {
         self.meta.columns().iter().position(|column| column.column_path().string() == name)
     }
 
-    /// Rows that may fulfil `prune`: ascending ranges that do not touch.
-    fn ranges(&self, prune: &Prune) -> Vec<Range<usize>> {
-        let mut kept: Vec<_> = std::iter::once(0..self.rows).collect();
+    /// Of these rows, those that may fulfil `prune`: ascending ranges that do not touch.
+    fn ranges(&self, prune: &Prune, mut kept: Vec<Range<usize>>) -> Vec<Range<usize>> {
         if let Some(ts) = &prune.ts {
             kept = self.narrow(kept, "ts", &|bounds| int_may_fit(bounds, ts, None));
         }
@@ -456,18 +743,11 @@ fn intersect(a: &[Range<usize>], b: &[Range<usize>]) -> Vec<Range<usize>> {
     both
 }
 
-/// Footer, page index and trace filter of a file.
+/// Footer and page index of a file.
 pub(crate) struct Footer {
     arrow: ArrowReaderMetadata,
     elided: bool,
-    traces: Option<Traces>,
     bytes: usize,
-}
-
-/// Descriptor and fingerprints of the filter of trace ids.
-struct Traces {
-    descriptor: [u8; BinaryFuse8::DESCRIPTOR_LEN],
-    fingerprints: Vec<u8>,
 }
 
 impl Footer {
@@ -480,38 +760,137 @@ impl Footer {
             pairs.iter().find(|pair| pair.key == key)?.value.clone()
         };
         let elided = value(KEY_ELIDED).as_deref() == Some("true");
-        let traces = match value(KEY_DIRECTORY) {
-            Some(place) => Traces::read(reader, &place)?,
-            None => None,
-        };
-        let bytes = parquet.memory_size() + traces.as_ref().map_or(0, |traces| traces.fingerprints.len());
+        let bytes = parquet.memory_size();
         let arrow = ArrowReaderMetadata::try_new(Arc::new(parquet), ArrowReaderOptions::new())?;
-        Ok(Footer { arrow, elided, traces, bytes })
+        Ok(Footer { arrow, elided, bytes })
     }
 
-    fn may_have_trace(&self, id: &[u8; 16]) -> bool {
-        self.traces.as_ref().is_none_or(|traces| {
-            BinaryFuse8Ref::from_dma(&traces.descriptor, &traces.fingerprints).contains(&trace_hash(id))
-        })
+    /// Bytes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
-impl Traces {
-    fn read(reader: &FileReader, place: &str) -> Result<Option<Traces>, StoreError> {
+/// Head of a file's indexes: what every look-up needs.
+pub(crate) struct FileIndex {
+    traces: Option<Traces>,
+    sparse: [Option<Sparse>; 4],
+    /// Name, offset and length of the other blocks.
+    blocks: Vec<(String, (u64, u64))>,
+    columns: Vec<String>,
+    value_columns: Vec<String>,
+}
+
+impl FileIndex {
+    fn read(head: &[u8], place: HeadPlace) -> Result<FileIndex, StoreError> {
         let bad = || StoreError::corrupt("the directory of a sealed file's blocks is damaged");
-        let (at, len) = place.split_once(' ').ok_or_else(bad)?;
-        let directory = reader.range(at.parse().map_err(|_| bad())?, len.parse().map_err(|_| bad())?)?;
-        let directory: serde_json::Value = serde_json::from_slice(&directory).map_err(|_| bad())?;
-        let Some(place) = directory.get(BLOCK_TRACES) else { return Ok(None) };
-        let number = |index: usize| place.get(index).and_then(serde_json::Value::as_u64).ok_or_else(bad);
-        let block = reader.range(number(0)?, number(1)?)?;
+        let directory = usize::try_from(place.directory).ok().and_then(|at| head.get(at..)).ok_or_else(bad)?;
+        let directory: serde_json::Value = serde_json::from_slice(directory).map_err(|_| bad())?;
+        let names = |key: &str| -> Result<Vec<String>, StoreError> {
+            let list = directory.get(key).and_then(serde_json::Value::as_array).ok_or_else(bad)?;
+            list.iter().map(|name| name.as_str().map(str::to_owned).ok_or_else(bad)).collect()
+        };
+        let (columns, value_columns) = (names(BLOCK_COLUMNS)?, names(VALUE_COLUMNS)?);
+        let mut index =
+            FileIndex { traces: None, sparse: [const { None }; 4], blocks: Vec::new(), columns, value_columns };
+        for (name, entry) in directory.as_object().ok_or_else(bad)? {
+            let number = |at: usize| entry.get(at).and_then(serde_json::Value::as_u64);
+            let (Some(at), Some(len)) = (number(0), number(1)) else { continue };
+            let in_head = at.checked_sub(place.at).and_then(|from| {
+                let from = usize::try_from(from).ok()?;
+                head.get(from..from.checked_add(usize::try_from(len).ok()?)?)
+            });
+            let which = Which::ALL.iter().position(|which| which.block() == name);
+            match which.and_then(|which| index.sparse.get_mut(which)) {
+                Some(slot) => *slot = Some(Sparse::read(in_head.ok_or_else(bad)?)?),
+                None if name == BLOCK_TRACES => index.traces = Some(Traces::read(in_head.ok_or_else(bad)?)?),
+                None => index.blocks.push((name.clone(), (at, len))),
+            }
+        }
+        Ok(index)
+    }
+
+    fn may_have_trace(&self, id: &[u8; 16]) -> bool {
+        self.sparse(Which::Traces).is_some()
+            && self.traces.as_ref().is_none_or(|traces| {
+                BinaryFuse8Ref::from_dma(&traces.descriptor, &traces.fingerprints).contains(&trace_hash(id))
+            })
+    }
+
+    fn sparse(&self, which: Which) -> Option<&Sparse> {
+        let at = Which::ALL.iter().position(|known| *known == which)?;
+        self.sparse.get(at)?.as_ref()
+    }
+
+    fn has_column(&self, name: &str) -> bool {
+        self.columns.iter().any(|column| column == name)
+    }
+
+    /// Bytes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let names = |names: &[String]| names.iter().map(|name| name.len() + 24).sum::<usize>();
+        self.traces.as_ref().map_or(0, |traces| traces.fingerprints.len())
+            + self.sparse.iter().flatten().map(Sparse::bytes).sum::<usize>()
+            + names(&self.columns)
+            + names(&self.value_columns)
+            + self.blocks.len() * 64
+    }
+}
+
+/// The dictionaries of an open file.
+struct FileDictionaries<'a> {
+    file: &'a SealedFile,
+    index: Arc<FileIndex>,
+}
+
+impl Dictionaries for FileDictionaries<'_> {
+    fn rows(&self) -> usize {
+        usize::try_from(self.file.meta.rows).unwrap_or(usize::MAX)
+    }
+
+    fn sparse(&self, which: Which) -> Option<&Sparse> {
+        self.index.sparse(which)
+    }
+
+    fn sub(&self, which: Which, sub: usize) -> Result<Arc<Sub>, StoreError> {
+        let part = Part::Sub(which, u32::try_from(sub).unwrap_or(u32::MAX));
+        if let Some(Kept::Sub(sub)) = self.file.cache.get(self.file.number, part) {
+            return Ok(sub);
+        }
+        let bad = || StoreError::corrupt("an index of a sealed file is damaged");
+        let sparse = self.index.sparse(which).ok_or_else(bad)?;
+        let (at, len) = sparse.place(sub).ok_or_else(bad)?;
+        let bytes = self.file.read_range(at, len as u64)?;
+        let sub = Arc::new(sparse.decode(sub, &bytes).map_err(|error| self.file.explain(error))?);
+        self.file.cache.put(self.file.number, part, Kept::Sub(Arc::clone(&sub)));
+        Ok(sub)
+    }
+
+    fn has_column(&self, name: &str) -> bool {
+        self.index.has_column(name)
+    }
+
+    fn has_values(&self, column: &str) -> bool {
+        self.index.value_columns.iter().any(|known| known == column)
+    }
+}
+
+/// Descriptor and fingerprints of the filter of trace ids.
+struct Traces {
+    descriptor: [u8; BinaryFuse8::DESCRIPTOR_LEN],
+    fingerprints: Vec<u8>,
+}
+
+impl Traces {
+    fn read(block: &[u8]) -> Result<Traces, StoreError> {
+        let bad = || StoreError::corrupt("the trace filter of a sealed file is damaged");
         let (content, crc) = block.split_last_chunk::<4>().ok_or_else(bad)?;
         if crc32c::crc32c(content) != u32::from_le_bytes(*crc) {
-            return Err(StoreError::corrupt("the trace filter of a sealed file is damaged"));
+            return Err(bad());
         }
         let (descriptor, fingerprints) =
             content.split_first_chunk::<{ BinaryFuse8::DESCRIPTOR_LEN }>().ok_or_else(bad)?;
-        Traces::checked(*descriptor, fingerprints.to_vec()).ok_or_else(bad).map(Some)
+        Traces::checked(*descriptor, fingerprints.to_vec()).ok_or_else(bad)
     }
 
     /// The filter indexes its fingerprints by what the descriptor says: both must fit.
@@ -526,59 +905,6 @@ impl Traces {
             && count % segment == 0
             && count + 2 * segment <= fingerprints.len() as u64;
         fits.then_some(Traces { descriptor, fingerprints })
-    }
-}
-
-/// Footers by file, bounded by bytes, the longest unused dropped first.
-pub(crate) struct FooterCache {
-    bytes_max: usize,
-    inner: Mutex<CacheInner>,
-}
-
-#[derive(Default)]
-struct CacheInner {
-    entries: HashMap<String, (u64, Arc<Footer>), FxBuildHasher>,
-    bytes: usize,
-    clock: u64,
-}
-
-impl FooterCache {
-    /// An empty cache of at most `bytes_max` bytes.
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, inner: Mutex::default() }
-    }
-
-    fn get(&self, key: &str) -> Option<Arc<Footer>> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.clock += 1;
-        let now = inner.clock;
-        let (used, footer) = inner.entries.get_mut(key)?;
-        *used = now;
-        Some(Arc::clone(footer))
-    }
-
-    fn put(&self, key: &str, footer: &Arc<Footer>) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.clock += 1;
-        let now = inner.clock;
-        inner.bytes += footer.bytes;
-        if let Some((_, old)) = inner.entries.insert(key.to_owned(), (now, Arc::clone(footer))) {
-            inner.bytes -= old.bytes;
-        }
-        while inner.bytes > self.bytes_max && inner.entries.len() > 1 {
-            let oldest = inner.entries.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| key.clone());
-            match oldest.and_then(|key| inner.entries.remove(&key)) {
-                Some((_, old)) => inner.bytes -= old.bytes,
-                None => break,
-            }
-        }
-    }
-
-    fn forget(&self, key: &str) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, old)) = inner.entries.remove(key) {
-            inner.bytes -= old.bytes;
-        }
     }
 }
 

@@ -11,8 +11,8 @@ use threadline_model::schema::Table;
 
 use super::testing::{Body, NOON, Row, batch, environment};
 use super::*;
-use crate::snapshot::Prune;
-use crate::{RetentionRule, VerifyReport};
+use crate::Prune;
+use crate::{IndexPlan, RetentionRule, ValueTest, VerifyReport};
 
 const NODE: [u8; 16] = [7; 16];
 
@@ -170,7 +170,7 @@ fn prune() -> impl Strategy<Value = Prune> {
             trace_ids,
             services,
             severity: severity.map(|(from, len)| from..=from + len),
-            body_terms: Vec::new(),
+            index: IndexPlan::All,
         })
 }
 
@@ -455,4 +455,82 @@ fn a_checkpoint_stands_for_the_commits_before_it() {
     let mut report = VerifyReport::default();
     sealed.verify(&mut report).unwrap();
     assert_eq!(report.findings.len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// What an index lets through has every row that it was asked for, and its counts are exact.
+    #[test]
+    fn indexes_find_every_row(rows in proptest::collection::vec(row(), 1..60), repeat in prop_oneof![Just(1usize), Just(40)]) {
+        let (_, _, env) = environment();
+        let sealed = open(&env, &Options::default());
+        // Many rows, so that there are several granules.
+        let rows: Vec<Row> = (0..repeat)
+            .flat_map(|_| rows.iter().cloned())
+            .enumerate()
+            .map(|(at, row)| Row { seq: at as i64 + 1, ..row })
+            .collect();
+        let layout = Arc::clone(sealed.catalogue().layout(Table::Logs));
+        sealed.seal(Table::Logs, &[batch(&layout, &rows)], rows.len() as i64).unwrap();
+        let texts: Vec<&str> =
+            rows.iter().filter_map(|row| if let Body::Text(text) = &row.body { Some(text.as_str()) } else { None }).collect();
+        let runs = |text: &str| -> Vec<String> {
+            let lower = text.to_ascii_lowercase();
+            lower
+                .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || !c.is_ascii()))
+                .filter(|run| !run.is_empty() && run.len() < 64)
+                .map(str::to_owned)
+                .collect()
+        };
+        for term in texts.iter().flat_map(|text| runs(text)).take(20) {
+            let own = term == "ab".repeat(16) || term == "cd".repeat(8);
+            let with = |row: &Row| matches!(&row.body, Body::Text(text) if runs(text).contains(&term));
+            if own {
+                continue;
+            }
+            let prune = Prune { index: IndexPlan::Term(term.clone()), ..Prune::default() };
+            let found = scan(&sealed, &prune);
+            for row in rows.iter().filter(|row| with(row)) {
+                prop_assert!(found.iter().any(|found| found.seq == row.seq), "{term:?} of {row:?}");
+            }
+            let counted: u64 =
+                sealed.catalogue().logs.files.iter().map(|file| file.term_rows(&term).unwrap().unwrap()).sum();
+            prop_assert_eq!(counted, rows.iter().filter(|row| with(row)).count() as u64, "{}", term);
+        }
+        for service in ["cart", "shop", "ü", "nosuch"] {
+            let test = ValueTest::Equals(service.to_owned());
+            let index = IndexPlan::Value { column: "service".to_owned(), test };
+            let found = scan(&sealed, &Prune { index, ..Prune::default() });
+            for row in rows.iter().filter(|row| row.service.as_deref() == Some(service)) {
+                prop_assert!(found.iter().any(|found| found.seq == row.seq));
+            }
+        }
+        let mut want: BTreeMap<(Option<String>, i64, i32), u64> = BTreeMap::new();
+        for row in &rows {
+            let minute = row.ts_nano.div_euclid(60_000_000_000) * 60_000_000;
+            *want.entry((row.service.clone(), minute, row.severity)).or_default() += 1;
+        }
+        let mut got: BTreeMap<(Option<String>, i64, i32), u64> = BTreeMap::new();
+        for file in &sealed.catalogue().logs.files {
+            let rollup = file.rollup().unwrap();
+            for entry in &rollup.entries {
+                let service = entry.service.map(|at| rollup.services[at as usize].clone());
+                *got.entry((service, entry.minute_us, entry.class)).or_default() += entry.rows;
+            }
+        }
+        prop_assert_eq!(got, want);
+        let mut traces: Vec<[u8; 16]> = Vec::new();
+        let mut whole = true;
+        for file in &sealed.catalogue().logs.files {
+            whole &= file.each_trace(&mut |id| traces.push(*id)).unwrap();
+        }
+        prop_assert!(whole, "every trace id lies in a dictionary");
+        traces.sort_unstable();
+        traces.dedup();
+        let mut want: Vec<[u8; 16]> = rows.iter().filter_map(|row| row.trace).collect();
+        want.sort_unstable();
+        want.dedup();
+        prop_assert_eq!(traces, want);
+    }
 }

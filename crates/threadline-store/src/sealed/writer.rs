@@ -7,18 +7,20 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, RecordBatch, StringArray};
 use arrow_schema::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
+use threadline_model::schema::Table;
 use xorf::{BinaryFuse8, DmaSerializable};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::StoreError;
 use crate::sealed::elide::{Ids, elide};
+use crate::sealed::index::{IndexBuilder, VALUE_COLUMNS, trace_hashes};
 use crate::sealed::objects::{ObjectWriter, Objects};
 use crate::sealed::row_root::RowHasher;
 use crate::sealed::rows::is_dictionary;
@@ -51,10 +53,40 @@ const WITHOUT_STATISTICS: [&str; 11] = [
 pub(crate) const KEY_VERSION: &str = "threadline.version";
 /// Footer key: `true` when ids are elided from bodies.
 pub(crate) const KEY_ELIDED: &str = "threadline.elide_ids";
-/// Footer key: offset and length of the directory of blocks between the last row group and the footer.
-pub(crate) const KEY_DIRECTORY: &str = "threadline.directory";
+/// Footer key: where the head of the indexes lies, as [`HeadPlace`]'s text form.
+pub(crate) const KEY_HEAD: &str = "threadline.head";
 /// Directory entry: the filter of trace ids.
 pub(crate) const BLOCK_TRACES: &str = "trace_filter";
+/// Directory entry: columns of the file.
+pub(crate) const BLOCK_COLUMNS: &str = "columns";
+
+/// Where the head of a file's indexes lies: the blocks that every look-up needs, then the directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HeadPlace {
+    /// Offset in the file.
+    pub(crate) at: u64,
+    /// Bytes.
+    pub(crate) len: u64,
+    /// Offset of the directory in the head; it is the head's last part.
+    pub(crate) directory: u64,
+}
+
+impl HeadPlace {
+    /// Offset, length, offset of the directory: decimal, one space between.
+    pub(crate) fn to_text(self) -> String {
+        format!("{} {} {}", self.at, self.len, self.directory)
+    }
+
+    /// From the text form.
+    pub(crate) fn parse(text: &str) -> Option<HeadPlace> {
+        let mut numbers = text.split(' ').map(|number| number.parse::<u64>().ok());
+        let place = HeadPlace { at: numbers.next()??, len: numbers.next()??, directory: numbers.next()?? };
+        (numbers.next().is_none() && place.directory <= place.len && place.len <= HEAD_BYTES_MAX).then_some(place)
+    }
+}
+
+/// Bytes of a head at most.
+const HEAD_BYTES_MAX: u64 = 256 << 20;
 
 /// What became of a file's rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +107,8 @@ pub(crate) struct Facts {
     pub(crate) services: Option<Vec<String>>,
     /// Whether ids are elided.
     pub(crate) elided: bool,
+    /// Where the head of the indexes lies.
+    pub(crate) head: HeadPlace,
 }
 
 /// A sealed file being written. Dropped unfinished, it is removed.
@@ -88,6 +122,8 @@ pub(crate) struct FileWriter {
     seq: (i64, i64),
     services: Option<BTreeSet<String>>,
     traces: Vec<u64>,
+    index: IndexBuilder,
+    columns: Vec<String>,
 }
 
 /// How a trace id enters the filter.
@@ -100,6 +136,7 @@ impl FileWriter {
     pub(crate) fn create(
         objects: &Objects,
         key: &str,
+        table: Table,
         schema: &SchemaRef,
         elide: bool,
     ) -> Result<FileWriter, StoreError> {
@@ -116,14 +153,22 @@ impl FileWriter {
             seq: (i64::MAX, i64::MIN),
             services: Some(BTreeSet::new()),
             traces: Vec::new(),
+            index: IndexBuilder::new(table),
+            columns: schema.fields().iter().map(|field| field.name().clone()).collect(),
         })
     }
 
     /// Adds rows, in file order.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), StoreError> {
         self.rows.update(batch)?;
-        self.note(batch)?;
-        let batch = if self.elide { elided(batch)? } else { batch.clone() };
+        let hashes = trace_hashes(batch, trace_hash);
+        self.note(batch, &hashes)?;
+        let bodies = elided(batch)?;
+        self.index.add(batch, bodies.as_ref(), &hashes)?;
+        let batch = match (self.elide, bodies) {
+            (true, Some(bodies)) => with_bodies(batch, bodies)?,
+            _ => batch.clone(),
+        };
         let row_bytes = batch.get_array_memory_size() / batch.num_rows().max(1);
         let step = (SLICE_BYTES / row_bytes.max(1)).clamp(1, batch.num_rows().max(1));
         let mut at = 0;
@@ -139,7 +184,7 @@ impl FileWriter {
         Ok(())
     }
 
-    fn note(&mut self, batch: &RecordBatch) -> Result<(), StoreError> {
+    fn note(&mut self, batch: &RecordBatch, hashes: &[Option<u64>]) -> Result<(), StoreError> {
         let widen = |range: &mut (i64, i64), values: &[i64]| {
             for &value in values {
                 *range = (range.0.min(value), range.1.max(value));
@@ -151,12 +196,9 @@ impl FileWriter {
         widen(&mut self.ts, ts.ok_or_else(|| missing("ts"))?.values());
         let seq = batch.column_by_name("seq").and_then(|a| a.as_primitive_opt::<Int64Type>());
         widen(&mut self.seq, seq.ok_or_else(|| missing("seq"))?.values());
-        if let Some(ids) = batch.column_by_name("trace_id").and_then(|a| a.as_fixed_size_binary_opt()) {
-            for row in (0..ids.len()).filter(|&row| ids.is_valid(row)) {
-                let hash = trace_hash(ids.value(row));
-                if self.traces.last() != Some(&hash) {
-                    self.traces.push(hash);
-                }
+        for hash in hashes.iter().flatten() {
+            if self.traces.last() != Some(hash) {
+                self.traces.push(*hash);
             }
         }
         self.note_services(batch);
@@ -202,18 +244,28 @@ impl FileWriter {
         self.traces.sort_unstable();
         self.traces.dedup();
         let mut directory = serde_json::Map::new();
-        if let Some(block) = trace_block(&self.traces) {
-            let at = self.parquet.bytes_written();
-            self.parquet.write_all(&block).map_err(|error| StoreError::io("writing a sealed file", error))?;
-            directory.insert(BLOCK_TRACES.to_owned(), serde_json::json!([at, block.len()]));
+        let parquet = &mut self.parquet;
+        let mut write = |bytes: &[u8]| {
+            let at = parquet.bytes_written() as u64;
+            parquet.write_all(bytes).map_err(|error| StoreError::io("writing a sealed file", error))?;
+            Ok(at)
+        };
+        let index = self.index.finish(&mut write)?;
+        for (name, (at, len)) in index.counts {
+            directory.insert(name.to_owned(), serde_json::json!([at, len]));
         }
-        let at = self.parquet.bytes_written();
+        let mut place = HeadPlace { at: write(&[])?, ..HeadPlace::default() };
+        let traces = trace_block(&self.traces).map(|block| (BLOCK_TRACES, block));
+        for (name, block) in traces.into_iter().chain(index.sparse) {
+            directory.insert(name.to_owned(), serde_json::json!([write(&block)?, block.len()]));
+        }
+        directory.insert(BLOCK_COLUMNS.to_owned(), serde_json::json!(self.columns));
+        directory.insert(VALUE_COLUMNS.to_owned(), serde_json::json!(index.value_columns));
         let bytes = serde_json::Value::Object(directory).to_string();
-        self.parquet
-            .write_all(bytes.as_bytes())
-            .map_err(|error| StoreError::io("writing a sealed file", error))?;
-        let place = format!("{at} {}", bytes.len());
-        self.parquet.append_key_value_metadata(KeyValue::new(KEY_DIRECTORY.to_owned(), place));
+        let at = write(bytes.as_bytes())?;
+        place.directory = at - place.at;
+        place.len = place.directory + bytes.len() as u64;
+        self.parquet.append_key_value_metadata(KeyValue::new(KEY_HEAD.to_owned(), place.to_text()));
         let object = self.parquet.into_inner().map_err(write_error)?;
         let (bytes, sha256) =
             object.finish().map_err(|error| StoreError::io("syncing a sealed file", error))?;
@@ -226,6 +278,7 @@ impl FileWriter {
             seq: self.seq.0..=self.seq.1,
             services: self.services.map(|services| services.into_iter().collect()),
             elided: self.elide,
+            head: place,
         })
     }
 }
@@ -255,11 +308,15 @@ fn trace_block(traces: &[u64]) -> Option<Vec<u8>> {
     Some(block)
 }
 
-fn elided(batch: &RecordBatch) -> Result<RecordBatch, StoreError> {
+/// The bodies with ids elided; `None` without bodies.
+fn elided(batch: &RecordBatch) -> Result<Option<StringArray>, StoreError> {
+    let bodies = batch.column_by_name("body").and_then(|array| array.as_string_opt::<i32>());
+    Ok(bodies.map(|bodies| elide(bodies, &Ids::new(batch))).transpose()?)
+}
+
+fn with_bodies(batch: &RecordBatch, bodies: StringArray) -> Result<RecordBatch, StoreError> {
     let index = batch.schema_ref().index_of("body")?;
-    let Some(bodies) = batch.column(index).as_string_opt::<i32>() else { return Ok(batch.clone()) };
     let mut columns = batch.columns().to_vec();
-    let bodies = elide(bodies, &Ids::new(batch))?;
     if let Some(column) = columns.get_mut(index) {
         *column = Arc::new(bodies);
     }
@@ -269,6 +326,9 @@ fn elided(batch: &RecordBatch) -> Result<RecordBatch, StoreError> {
 fn properties(schema: &SchemaRef, elide: bool) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_created_by("threadline".to_owned())
+        // Its pages may hold ids by dictionary; the encodings stay those that every reader knows.
+        .set_writer_version(WriterVersion::PARQUET_2_0)
+        .set_encoding(Encoding::PLAIN)
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).unwrap_or_default()))
         .set_max_row_group_row_count(Some(GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
@@ -281,7 +341,7 @@ fn properties(schema: &SchemaRef, elide: bool) -> WriterProperties {
         ]));
     for field in schema.fields() {
         let path = ColumnPath::new(vec![field.name().clone()]);
-        if is_dictionary(field.data_type()) {
+        if is_dictionary(field.data_type()) || field.name() == "trace_id" {
             builder = builder.set_column_dictionary_enabled(path.clone(), true);
         }
         if WITHOUT_STATISTICS.contains(&field.name().as_str()) {

@@ -134,6 +134,22 @@ fn schemas() -> Value {
             "to": text("Latest event time, exclusive."),
             "since": text("The same as from=now-…."),
         })),
+        "Count": object(&["count"], json!({"count": count})),
+        "Red": object(&["start", "start_us", "interval_us", "buckets", "services"], json!({
+            "start": text("Start of the first bucket, RFC 3339."),
+            "start_us": int("The same in µs since the Unix epoch."),
+            "interval_us": int("Width of a bucket, µs."),
+            "buckets": count,
+            "services": list(object(&["service", "bucket", "count", "errors", "p50_ns", "p95_ns", "p99_ns"], json!({
+                "service": {"type": ["string", "null"], "description": "The service; null for spans without one."},
+                "bucket": list(int("Number of a bucket that has spans, ascending; the other lists go along with it.")),
+                "count": list(int("Spans.")),
+                "errors": list(int("Spans that failed.")),
+                "p50_ns": list(int("Median duration, ns; at most 1 % off, as the others.")),
+                "p95_ns": list(int("95th percentile, ns.")),
+                "p99_ns": list(int("99th percentile, ns.")),
+            }))),
+        })),
         "Histogram": object(&["start", "start_us", "interval_us", "buckets", "total", "series"], json!({
             "start": text("Start of the first bucket, RFC 3339."),
             "start_us": int("The same in µs since the Unix epoch."),

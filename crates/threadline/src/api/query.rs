@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::{Response, StatusCode};
+use serde::Serialize;
 use serde_json::json;
 use threadline_model::id::TraceId;
 use threadline_model::trace;
 use threadline_query::aggregate::{self, HistogramRequest};
+use threadline_query::counts;
 use threadline_query::search::{self, Cursor, Order, SearchRequest};
-use threadline_query::traces::{self, TraceSearch, TraceStatus};
+use threadline_query::traces::{self, RedRequest, TraceSearch, TraceStatus};
 
 use super::params::Params;
 use super::problem::Problem;
@@ -80,24 +82,119 @@ pub(crate) async fn histogram(api: &Arc<Api>, params: &Params) -> Result<Respons
         .gate
         .run(QueryKind::Histogram, move |guard| aggregate::histogram(&store.snapshot(), &request, guard));
     let histogram = run.await?;
-    let series = histogram.series.iter().map(|series| {
-        let mut object = json!({"value": series.value, "counts": series.counts});
-        if series.other
-            && let Some(object) = object.as_object_mut()
-        {
-            object.insert("other".to_owned(), true.into());
+    Ok(reply(StatusCode::OK, &HistogramWire::new(&histogram)))
+}
+
+/// A histogram as JSON. Its counts are many: they are written as they are.
+#[derive(Serialize)]
+struct HistogramWire<'a> {
+    start: serde_json::Value,
+    start_us: i64,
+    interval_us: i64,
+    buckets: usize,
+    total: u64,
+    series: Vec<SeriesWire<'a>>,
+}
+
+#[derive(Serialize)]
+struct SeriesWire<'a> {
+    value: Option<&'a str>,
+    counts: &'a [u64],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    other: bool,
+}
+
+impl<'a> HistogramWire<'a> {
+    fn new(histogram: &'a aggregate::Histogram) -> Self {
+        let series = |series: &'a aggregate::Series| SeriesWire {
+            value: series.value.as_deref(),
+            counts: &series.counts,
+            other: series.other,
+        };
+        Self {
+            start: time(histogram.start_us),
+            start_us: histogram.start_us,
+            interval_us: histogram.interval_us,
+            buckets: histogram.buckets,
+            total: histogram.total,
+            series: histogram.series.iter().map(series).collect(),
         }
-        object
+    }
+}
+
+/// `GET /api/v1/count`.
+pub(crate) async fn count(api: &Arc<Api>, params: &Params) -> Result<Response<Body>, Problem> {
+    let (table, expr, range) = (params.table()?, params.search()?, params.range()?);
+    let store = api.store.clone();
+    let run = api
+        .gate
+        .run(QueryKind::Count, move |guard| counts::count(&store.snapshot(), table, &expr, range, guard));
+    Ok(reply(StatusCode::OK, &json!({"count": run.await?})))
+}
+
+/// `GET /api/v1/fields/{name}/distinct`.
+pub(crate) async fn distinct(
+    api: &Arc<Api>,
+    params: &Params,
+    name: &str,
+) -> Result<Response<Body>, Problem> {
+    let name = decoded("name", name)?;
+    let (table, expr, range) = (params.table()?, params.search()?, params.range()?);
+    let store = api.store.clone();
+    let run = api.gate.run(QueryKind::Count, move |guard| {
+        counts::distinct(&store.snapshot(), table, &name, &expr, range, guard)
     });
-    let answer = json!({
-        "start": time(histogram.start_us),
-        "start_us": histogram.start_us,
-        "interval_us": histogram.interval_us,
-        "buckets": histogram.buckets,
-        "total": histogram.total,
-        "series": series.collect::<Vec<_>>(),
+    Ok(reply(StatusCode::OK, &json!({"count": run.await?})))
+}
+
+/// `GET /api/v1/red`.
+pub(crate) async fn red(api: &Arc<Api>, params: &Params) -> Result<Response<Body>, Problem> {
+    let request = RedRequest {
+        expr: params.search()?,
+        range: params.range()?,
+        interval_us: params.duration_ns("interval")?.map(|ns| ns / 1000),
+    };
+    let store = api.store.clone();
+    let run = api.gate.run(QueryKind::Histogram, move |guard| traces::red(&store.snapshot(), &request, guard));
+    let red = run.await?;
+    let services = red.services.iter().map(|service| RedServiceWire {
+        service: service.service.as_deref(),
+        bucket: service.points.iter().map(|point| point.bucket).collect(),
+        count: service.points.iter().map(|point| point.count).collect(),
+        errors: service.points.iter().map(|point| point.errors).collect(),
+        p50_ns: service.points.iter().map(|point| point.p50_ns).collect(),
+        p95_ns: service.points.iter().map(|point| point.p95_ns).collect(),
+        p99_ns: service.points.iter().map(|point| point.p99_ns).collect(),
     });
+    let answer = RedWire {
+        start: time(red.start_us),
+        start_us: red.start_us,
+        interval_us: red.interval_us,
+        buckets: red.buckets,
+        services: services.collect(),
+    };
     Ok(reply(StatusCode::OK, &answer))
+}
+
+#[derive(Serialize)]
+struct RedWire<'a> {
+    start: serde_json::Value,
+    start_us: i64,
+    interval_us: i64,
+    buckets: usize,
+    services: Vec<RedServiceWire<'a>>,
+}
+
+/// Figures of a service, bucket by bucket; buckets without spans are left out.
+#[derive(Serialize)]
+struct RedServiceWire<'a> {
+    service: Option<&'a str>,
+    bucket: Vec<usize>,
+    count: Vec<u64>,
+    errors: Vec<u64>,
+    p50_ns: Vec<i64>,
+    p95_ns: Vec<i64>,
+    p99_ns: Vec<i64>,
 }
 
 /// `GET /api/v1/fields`.

@@ -1,0 +1,258 @@
+//! Rate, errors and duration of spans over time, by service.
+//!
+//! A file's rows lie by service, then time: the spans of a service and bucket come in a row, so that a group is looked
+//! up once a run. Durations of small groups are kept as they are, those of large ones in log-linear buckets.
+
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
+use rustc_hash::FxHashMap;
+use threadline_model::columns::Batch;
+use threadline_model::schema::Table;
+use threadline_store::Snapshot;
+
+use super::histogram::Histogram;
+use super::{OUTCOME_COLUMNS, Outcomes};
+use crate::aggregate::{bounds, interval};
+use crate::lang::Expr;
+use crate::matcher::{Matcher, prune};
+use crate::search::TimeRange;
+use crate::source::{each_batch, sources};
+use crate::{Guard, QueryError};
+
+/// Durations kept as they are, per group.
+const EXACT_MAX: usize = 1024;
+/// Bytes a group takes, about.
+const GROUP_BYTES: usize = 128;
+
+/// What to sum up.
+#[derive(Clone, Debug, Default)]
+pub struct RedRequest {
+    /// Condition on the spans.
+    pub expr: Expr,
+    /// Start of the spans.
+    pub range: TimeRange,
+    /// Width of a bucket in µs; `None` picks a round one that gives about 60 buckets.
+    pub interval_us: Option<i64>,
+}
+
+/// Rate, errors and duration over time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Red {
+    /// Width of a bucket, µs. Buckets start at multiples of it.
+    pub interval_us: i64,
+    /// Start of the first bucket, µs.
+    pub start_us: i64,
+    /// Number of buckets.
+    pub buckets: usize,
+    /// By name.
+    pub services: Vec<RedService>,
+}
+
+/// Figures of one service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RedService {
+    /// Its name; `None` for spans without one.
+    pub service: Option<String>,
+    /// By bucket; those without spans are left out.
+    pub points: Vec<RedPoint>,
+}
+
+/// Figures of one service and bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RedPoint {
+    /// Number of the bucket.
+    pub bucket: usize,
+    /// Spans.
+    pub count: u64,
+    /// Spans that failed: status error, or HTTP status 500 and above.
+    pub errors: u64,
+    /// Median duration, ns; at most 1 % off, as the others.
+    pub p50_ns: i64,
+    /// 95th percentile, ns.
+    pub p95_ns: i64,
+    /// 99th percentile, ns.
+    pub p99_ns: i64,
+}
+
+#[derive(Default)]
+struct Group {
+    count: u64,
+    errors: u64,
+    exact: Vec<i64>,
+    rest: Option<Box<Histogram>>,
+}
+
+impl Group {
+    #[inline]
+    fn add(&mut self, duration_ns: i64, failed: bool) {
+        self.count += 1;
+        self.errors += u64::from(failed);
+        match &mut self.rest {
+            Some(rest) => rest.record(duration_ns),
+            None => {
+                self.exact.push(duration_ns);
+                if self.exact.len() > EXACT_MAX {
+                    let mut rest = Box::new(Histogram::default());
+                    self.exact.drain(..).for_each(|duration| rest.record(duration));
+                    self.exact = Vec::new();
+                    self.rest = Some(rest);
+                }
+            }
+        }
+    }
+
+    fn point(&mut self, bucket: usize) -> RedPoint {
+        let quantile = |share: f64| match &self.rest {
+            Some(rest) => rest.quantile(share),
+            None => {
+                let rank = ((share * self.count as f64).ceil() as usize).max(1) - 1;
+                self.exact.get(rank).copied().unwrap_or(0)
+            }
+        };
+        let (p50_ns, p95_ns, p99_ns) = (quantile(0.5), quantile(0.95), quantile(0.99));
+        RedPoint { bucket, count: self.count, errors: self.errors, p50_ns, p95_ns, p99_ns }
+    }
+}
+
+/// Sums up spans.
+///
+/// # Errors
+/// Too many buckets, a bound that is hit, a condition that does not compile, or a store that fails.
+pub fn red(snapshot: &Snapshot, request: &RedRequest, guard: &Guard) -> Result<Red, QueryError> {
+    let matcher = Matcher::new(&request.expr, Table::Spans)?;
+    let sources = sources(snapshot.table(Table::Spans));
+    let prune = prune(&request.expr, Table::Spans, request.range);
+    let (from, to) = bounds(&sources, prune.ts.clone());
+    let interval_us = interval(request.interval_us, from, to)?;
+    let start_us = from.div_euclid(interval_us) * interval_us;
+    let buckets = if from >= to { 0 } else { ((to - 1 - start_us) / interval_us + 1) as usize };
+    let mut names: FxHashMap<Option<String>, u32> = FxHashMap::default();
+    let mut groups: FxHashMap<(u32, i64), Group> = FxHashMap::default();
+    let mut columns = vec!["service", "ts"];
+    columns.extend(OUTCOME_COLUMNS);
+    let mut exact = 0;
+    for source in &sources {
+        each_batch(source, &matcher, &columns, &prune, request.range, guard, |batch, _, found| {
+            let outcomes = Outcomes::new(Batch::new(batch));
+            let ts = batch.column_by_name("ts").and_then(|a| a.as_primitive_opt::<TimestampMicrosecondType>());
+            let service = batch.column_by_name("service").and_then(|a| a.as_dictionary_opt::<Int32Type>());
+            let texts = service.and_then(|dict| dict.values().as_string_opt::<i32>());
+            let plain = Plain::new(batch);
+            let (mut end_us, mut last_key, mut key) = (i64::MIN, None, (0, 0));
+            let mut begin_us = i64::MAX;
+            let mut group = Group::default();
+            for row in found.iter() {
+                let ts_us = ts.map_or(0, |ts| ts.value(row));
+                let own = service.and_then(|dict| dict.key(row));
+                if ts_us < begin_us || ts_us >= end_us || last_key != Some(own) {
+                    put(&mut groups, key, std::mem::take(&mut group));
+                    if last_key != Some(own) {
+                        last_key = Some(own);
+                        let name = own.zip(texts).filter(|(at, texts)| texts.is_valid(*at)).map(|(at, texts)| texts.value(at));
+                        key.0 = number(&mut names, name);
+                    }
+                    key.1 = (ts_us - start_us).div_euclid(interval_us);
+                    begin_us = start_us + key.1 * interval_us;
+                    end_us = begin_us + interval_us;
+                }
+                match &plain {
+                    Some(plain) => group.add(plain.durations.get(row).copied().unwrap_or(0).max(0), plain.failed(row)),
+                    None => group.add(outcomes.duration_ns(row), outcomes.failed(row)),
+                }
+            }
+            put(&mut groups, key, group);
+            exact += found.count() * size_of::<i64>();
+            if exact.min(groups.len() * EXACT_MAX * size_of::<i64>()) + groups.len() * GROUP_BYTES > guard.memory_bytes_max {
+                return Err(QueryError::TooExpensive(
+                    "there are too many services and buckets: narrow the time range, or choose a longer interval".to_owned(),
+                ));
+            }
+            Ok(())
+        })?;
+    }
+    Ok(Red { interval_us, start_us, buckets, services: finish(names, groups) })
+}
+
+fn number(names: &mut FxHashMap<Option<String>, u32>, name: Option<&str>) -> u32 {
+    let next = names.len() as u32;
+    *names.entry(name.map(str::to_owned)).or_insert(next)
+}
+
+fn put(groups: &mut FxHashMap<(u32, i64), Group>, key: (u32, i64), group: Group) {
+    if group.count == 0 {
+        return;
+    }
+    match groups.entry(key) {
+        std::collections::hash_map::Entry::Vacant(entry) => {
+            entry.insert(group);
+        }
+        std::collections::hash_map::Entry::Occupied(mut entry) => {
+            let known = entry.get_mut();
+            let errors = known.errors + group.errors;
+            match group.rest {
+                Some(rest) => match &mut known.rest {
+                    Some(own) => own.merge(&rest),
+                    None => {
+                        let mut rest = rest;
+                        known.exact.drain(..).for_each(|duration| rest.record(duration));
+                        known.rest = Some(rest);
+                    }
+                },
+                None => group.exact.iter().for_each(|duration| known.add(*duration, false)),
+            }
+            known.count = match &known.rest {
+                Some(rest) => rest.count(),
+                None => known.exact.len() as u64,
+            };
+            known.errors = errors;
+        }
+    }
+}
+
+fn finish(names: FxHashMap<Option<String>, u32>, groups: FxHashMap<(u32, i64), Group>) -> Vec<RedService> {
+    let mut services: Vec<RedService> = vec![RedService::default(); names.len()];
+    for (name, number) in names {
+        if let Some(service) = services.get_mut(number as usize) {
+            service.service = name;
+        }
+    }
+    for ((number, bucket), mut group) in groups {
+        group.exact.sort_unstable();
+        let point = group.point(usize::try_from(bucket).unwrap_or(0));
+        if let Some(service) = services.get_mut(number as usize) {
+            service.points.push(point);
+        }
+    }
+    services.retain(|service| !service.points.is_empty());
+    services.iter_mut().for_each(|service| service.points.sort_unstable_by_key(|point| point.bucket));
+    services.sort_by(|a, b| a.service.cmp(&b.service));
+    services
+}
+
+/// Columns of a batch in which durations are never null and no time is suspect: read without looking at each null.
+struct Plain<'a> {
+    durations: &'a [i64],
+    status: Option<&'a arrow_array::Int32Array>,
+    http: Option<&'a arrow_array::Int64Array>,
+}
+
+impl<'a> Plain<'a> {
+    fn new(batch: &'a arrow_array::RecordBatch) -> Option<Self> {
+        let column = |name: &str| batch.column_by_name(name);
+        if column("verdict").is_some_and(|verdict| verdict.null_count() < verdict.len()) {
+            return None;
+        }
+        let durations = column("duration_ns")?.as_primitive_opt::<Int64Type>().filter(|d| d.null_count() == 0)?;
+        Some(Plain {
+            durations: durations.values(),
+            status: column("status_code").and_then(|a| a.as_primitive_opt()),
+            http: column("http.response.status_code").and_then(|a| a.as_primitive_opt()),
+        })
+    }
+
+    fn failed(&self, row: usize) -> bool {
+        self.status.is_some_and(|s| s.is_valid(row) && i64::from(s.value(row)) == super::STATUS_ERROR)
+            || self.http.is_some_and(|h| h.is_valid(row) && h.value(row) >= 500)
+    }
+}

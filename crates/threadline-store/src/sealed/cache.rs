@@ -1,0 +1,137 @@
+//! What was read of sealed files and may be wanted again, bounded by bytes: footers, heads, sub-blocks, counts.
+//!
+//! Entries that were used since the hand came by last get a second chance; the others go (the "clock" algorithm).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustc_hash::FxBuildHasher;
+
+use super::index::Which;
+use super::index::dictionary::Sub;
+use super::index::rollup::{Facets, Rollup};
+use super::reader::{FileIndex, Footer};
+
+/// A part of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    /// Footer and page index.
+    Footer,
+    /// Head of the indexes.
+    Index,
+    /// Sub-block of a dictionary.
+    Sub(Which, u32),
+    /// Roll-up.
+    Rollup,
+    /// Facets.
+    Facets,
+}
+
+/// What is kept of a part.
+#[derive(Clone)]
+pub(crate) enum Kept {
+    Footer(Arc<Footer>),
+    Index(Arc<FileIndex>),
+    Sub(Arc<Sub>),
+    Rollup(Arc<Rollup>),
+    Facets(Arc<Facets>),
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        let own = match self {
+            Kept::Footer(footer) => footer.bytes(),
+            Kept::Index(index) => index.bytes(),
+            Kept::Sub(sub) => sub.bytes(),
+            Kept::Rollup(rollup) => rollup.bytes(),
+            Kept::Facets(facets) => facets.bytes(),
+        };
+        own + 128
+    }
+}
+
+type Key = (u64, Part);
+
+struct Slot {
+    kept: Kept,
+    bytes: usize,
+    used: bool,
+}
+
+#[derive(Default)]
+struct Inner {
+    slots: HashMap<Key, Slot, FxBuildHasher>,
+    /// In the order in which the hand comes by; keys that are gone are passed over.
+    hand: VecDeque<Key>,
+    bytes: usize,
+}
+
+/// Parts of files, bounded by bytes.
+pub(crate) struct Cache {
+    bytes_max: usize,
+    files: AtomicU64,
+    inner: Mutex<Inner>,
+}
+
+impl Cache {
+    /// An empty cache of at most `bytes_max` bytes.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, files: AtomicU64::new(0), inner: Mutex::default() }
+    }
+
+    /// A number for a file that no other file has.
+    pub(crate) fn file(&self) -> u64 {
+        self.files.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A part, if it is there.
+    pub(crate) fn get(&self, file: u64, part: Part) -> Option<Kept> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = inner.slots.get_mut(&(file, part))?;
+        slot.used = true;
+        Some(slot.kept.clone())
+    }
+
+    /// Keeps a part. What is larger than an eighth of the cache is not kept.
+    pub(crate) fn put(&self, file: u64, part: Part, kept: Kept) {
+        let bytes = kept.bytes();
+        if bytes > self.bytes_max / 8 {
+            return;
+        }
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.bytes += bytes;
+        match inner.slots.insert((file, part), Slot { kept, bytes, used: false }) {
+            Some(old) => inner.bytes -= old.bytes,
+            None => inner.hand.push_back((file, part)),
+        }
+        while inner.bytes > self.bytes_max {
+            let Some(key) = inner.hand.pop_front() else { break };
+            match inner.slots.get_mut(&key) {
+                Some(slot) if slot.used => {
+                    slot.used = false;
+                    inner.hand.push_back(key);
+                }
+                Some(_) => {
+                    if let Some(slot) = inner.slots.remove(&key) {
+                        inner.bytes -= slot.bytes;
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Drops what is kept of a file.
+    pub(crate) fn forget(&self, file: u64) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut freed = 0;
+        inner.slots.retain(|(of, _), slot| {
+            let keep = *of != file;
+            freed += if keep { 0 } else { slot.bytes };
+            keep
+        });
+        inner.bytes -= freed;
+        inner.hand.retain(|(of, _)| *of != file);
+    }
+}
