@@ -6,6 +6,7 @@ As a program it is such a process: `peers.py ENGINE DATA WORK` reads a step per 
 own, reading of the files included: there is no HTTP in between, so its ingest is a floor for a server's.
 """
 
+import importlib.metadata
 import json
 import os
 import resource
@@ -65,9 +66,7 @@ class Chdb:
         return str(self.session.query(sql, "JSONCompactEachRow"))
 
     def version(self):
-        import chdb
-
-        return f"chdb {getattr(chdb, 'chdb_version', '') or chdb.__version__} (ClickHouse {json.loads(self.text('SELECT version()'))[0]})"
+        return f"chdb {importlib.metadata.version('chdb')} (ClickHouse {json.loads(self.text('SELECT version()'))[0]})"
 
     def ingest(self, table):
         if table == "logs":
@@ -115,9 +114,7 @@ class DuckDb:
 
     @staticmethod
     def version():
-        import duckdb
-
-        return f"DuckDB {duckdb.__version__}"
+        return f"DuckDB {importlib.metadata.version('duckdb')}"
 
     def path(self, table):
         return os.path.join(self.folder, f"{table}.parquet")
