@@ -55,3 +55,31 @@ def top(found):
 def traces(found):
     """Trace id -> number of spans."""
     return {"traces": len(found), "spans": sum(found.values()), "digest": digest(found.items())}
+
+
+# Below this many rows a group's percentiles say little, and estimates of them differ.
+QUANTILE_ROWS_MIN = 20
+
+
+def group_name(minute_text, service):
+    return f"{minute_text} {service}"
+
+
+def red(found):
+    """Rate, errors, durations: groups of (minute, service, count, errors, estimate of the 95th percentile in ns)."""
+    found = list(found)
+    estimates = {group_name(row[0], row[1]): row[4] for row in found if row[2] >= QUANTILE_ROWS_MIN}
+    return {**groups(row[:4] for row in found), "p95": estimates}
+
+
+def red_wrong(got, want, bounds):
+    """What is wrong with such an answer. An estimate may be a tenth off the bounds, and one group in a hundred more."""
+    if {key: got[key] for key in want} != want:
+        return f"got {got['groups']} groups {got['digest']}, the lines say {want}"
+    if set(got["p95"]) != set(bounds):
+        return f"percentiles of {len(got['p95'])} groups, the lines have {len(bounds)}"
+    off = [name for name, (low, high) in bounds.items() if not low * 0.9 <= got["p95"][name] <= high * 1.1]
+    if len(off) * 100 > len(bounds):
+        name = off[0]
+        return f"the 95th percentile of {len(off)} of {len(bounds)} groups is off, such as {name}: {got['p95'][name]}, the lines say {bounds[name]}"
+    return None

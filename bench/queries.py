@@ -56,6 +56,8 @@ def wrong(query, engine, got, truth):
     if query.name == "slow_traces" and engine != "threadline":
         key = "slow_traces_by_span"
     want = truth["answers"][key]
+    if query.name == "red":
+        return answers.red_wrong(got, want, truth["answers"]["red_p95"])
     return None if got == want else f"got {json.dumps(got)}, the lines say {json.dumps(want)}"
 
 
@@ -127,16 +129,17 @@ def hub_traces(body):
 
 
 def hub_red(body):
-    """Series by service with counts and errors per bucket, as the histogram's are."""
+    """Series by service with counts, errors and percentiles per bucket, as the histogram's are."""
     reply = orjson.loads(body)
     start, step = reply["start_us"] // 1_000_000, reply["interval_us"] // 1_000_000
-    return answers.groups(
-        (answers.minute(start + step * index), series["value"], count, errors)
-        for series in reply["series"] for index, (count, errors) in enumerate(zip(series["counts"], series["errors"])) if count)
+    return answers.red(
+        (answers.minute(start + step * index), series["value"], count, errors, p95)
+        for series in reply["series"]
+        for index, (count, errors, p95) in enumerate(zip(series["counts"], series["errors"], series["p95_ns"])) if count)
 
 
 def hub_sql_red(body):
-    return answers.groups((row["m"][:19], row["service"], row["n"], row["errors"]) for row in lines(body))
+    return answers.red((row["m"][:19], row["service"], row["n"], row["errors"], row["p95"]) for row in lines(body))
 
 
 def count_asks(search):
@@ -317,7 +320,7 @@ SQL_READERS = {
     "newest": lambda found: answers.times(int(row[0]) for row in found),
     "span_trace": len,
     "slow_traces": sql_traces,
-    "red": lambda found: sql_groups([row[:4] for row in found]),
+    "red": lambda found: answers.red((str(row[0]).replace(" ", "T")[:19], row[1], int(row[2]), int(row[3]), float(row[4][1])) for row in found),
 }
 
 

@@ -106,7 +106,7 @@ def cold(run, hours):
         "newest 100 of a service": queries.rows_asks(f"service:{service}", 100, queries.hub_times),
     }
     result = {"hours": hours, "files": stats["tables"]["logs"]["files"], "rows": stats["tables"]["logs"]["rows"], "settled": settled,
-              "made_s": made_s, "made_cpu_s": made_cpu_s, "disk_bytes": measure.disk_bytes(data), "opens": [], "queries": {}}
+              "made_s": made_s, "made_cpu_s": made_cpu_s, "disk_bytes": measure.disk_bytes(os.path.join(data, "tables")), "opens": [], "queries": {}}
     for _ in range(run.rounds):
         measure.evict(data)
         with run.hub(data) as hub:

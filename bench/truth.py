@@ -7,6 +7,7 @@ network), and writes answers.json: `{"params": …, "answers": …}`. The forms 
 """
 
 import argparse
+import array
 import collections
 import hashlib
 import heapq
@@ -138,7 +139,7 @@ def logs_truth(pool, folder, params, parts):
 def spans_part(arguments):
     """What one part of the spans says."""
     path, (begin, end), params = arguments
-    per_trace, starts, minutes, fitting = collections.Counter(), {}, {}, {}
+    per_trace, starts, minutes, fitting, durations = collections.Counter(), {}, {}, {}, {}
     for line in lines(path, begin, end):
         span = orjson.loads(line)
         trace, start, took = span["trace_id"], span["start"], span["end"] - span["start"]
@@ -148,9 +149,10 @@ def spans_part(arguments):
         group = minutes.setdefault(key, [0, 0])
         group[0] += 1
         group[1] += span["status"] == 2
+        durations.setdefault(key, array.array("q")).append(took)
         if span["service"] == params["trace_service"] and took > params["trace_min_ns"]:
             fitting[trace] = max(start, fitting.get(trace, start))
-    return per_trace, starts, minutes, fitting
+    return per_trace, starts, minutes, fitting, durations
 
 
 def merge(into, part, choose):
@@ -161,11 +163,12 @@ def merge(into, part, choose):
 def spans_truth(pool, folder, params, parts):
     path = os.path.join(folder, "spans.ndjson")
     found = pool.map(spans_part, [(path, bound, params) for bound in ranges(path, parts)], chunksize=1)
-    per_trace, starts, minutes, fitting = summed(found, 0), {}, {}, {}
+    per_trace, starts, minutes, fitting, durations = summed(found, 0), {}, {}, {}, {}
     for part in found:
         merge(starts, part[1], min)
         merge(minutes, part[2], lambda a, b: [a[0] + b[0], a[1] + b[1]])
         merge(fitting, part[3], max)
+        merge(durations, part[4], lambda a, b: a + b)
     params["span_trace_id"] = nearest(per_trace, 100)
     # Newest by the start of the whole trace, as a hub lists them, and by the newest span that fits, as one asks in SQL.
     by_start = sorted(fitting, key=lambda trace: (-starts[trace], trace))[:TRACES]
@@ -175,7 +178,14 @@ def spans_truth(pool, folder, params, parts):
         "slow_traces": answers.traces({trace: per_trace[trace] for trace in by_start}),
         "slow_traces_by_span": answers.traces({trace: per_trace[trace] for trace in by_span}),
         "red": answers.groups([(answers.minute(minute * 60), service, *group) for (minute, service), group in minutes.items()]),
+        "red_p95": {answers.group_name(answers.minute(minute * 60), service): p95_bounds(sorted(took))
+                    for (minute, service), took in durations.items() if len(took) >= answers.QUANTILE_ROWS_MIN},
     }
+
+
+def p95_bounds(took):
+    """What an estimate of the 95th percentile may be: from the 90th to the 99th."""
+    return [took[int(len(took) * 0.9)], took[min(len(took) - 1, int(len(took) * 0.99) + 1)]]
 
 
 def compute(folder, force=False):
@@ -202,7 +212,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder")
     result = compute(parser.parse_args().folder, force=True)
-    shown = {key: value for key, value in result["answers"].items() if key != "pods"}
+    shown = {key: value for key, value in result["answers"].items() if key not in ("pods", "red_p95")}
     print(json.dumps({"params": result["params"], "answers": shown}, indent=1))
 
 
