@@ -18,11 +18,17 @@ QUIET_S = 6
 QUIET_CPU_SHARE = 0.03
 SETTLE_S_MAX = 900
 RETRIES_MAX = 600
+# An operation or parameter that is not known, too many buckets, too much memory.
+NOT_THIS_WAY = (400, 404, 405, 422)
 JSON_LINES_BYTES = 2 << 20
 
 
 class Failed(Exception):
     """The hub did not answer as it should; the text says how."""
+
+    def __init__(self, text, status=None):
+        super().__init__(text)
+        self.status = status
 
 
 def free_port():
@@ -119,15 +125,14 @@ class Hub:
     def get(self, path):
         status, body, _ = self.api.request("GET", path)
         if status != 200:
-            raise Failed(f"{path[:200]}: {status} {body[:300].decode(errors='replace')}")
+            raise Failed(f"{path[:200]}: {status} {body[:300].decode(errors='replace')}", status)
         return body
 
     def stats(self):
         return orjson.loads(self.get("/api/v1/stats"))
 
     def version(self):
-        said = subprocess.run([self.binary, "--version"], capture_output=True, text=True, check=False).stdout.strip()
-        return said or self.stats()["version"]
+        return subprocess.run([self.binary, "--version"], capture_output=True, text=True, check=False).stdout.strip()
 
     # ---- asking ----
 
@@ -138,9 +143,9 @@ class Hub:
             cpu, wall = self.cpu_s(), time.perf_counter()
             try:
                 body = self._chain(way)
-            except Failed:
+            except Failed as error:
                 # Not known, or not for this much: the next way, if there is one.
-                if self.taken[name] + 1 == len(ways):
+                if error.status not in NOT_THIS_WAY or self.taken[name] + 1 == len(ways):
                     raise
                 self.taken[name] += 1
                 continue

@@ -129,13 +129,12 @@ def hub_traces(body):
 
 
 def hub_red(body):
-    """Series by service with counts, errors and percentiles per bucket, as the histogram's are."""
     reply = orjson.loads(body)
     start, step = reply["start_us"] // 1_000_000, reply["interval_us"] // 1_000_000
     return answers.red(
-        (answers.minute(start + step * index), series["value"], count, errors, p95)
-        for series in reply["series"]
-        for index, (count, errors, p95) in enumerate(zip(series["counts"], series["errors"], series["p95_ns"])) if count)
+        (answers.minute(start + step * bucket), one["service"], count, errors, p95)
+        for one in reply["services"]
+        for bucket, count, errors, p95 in zip(one["bucket"], one["count"], one["errors"], one["p95_ns"]))
 
 
 def hub_sql_red(body):
@@ -185,7 +184,7 @@ def hub(params):
         asks["slow_traces"] = [[Ask("/api/v1/traces", {"q": search, "limit": 20}, None),
                                 Ask("/api/v1/search", {"table": "spans", "q": "{traces}", "limit": 100_000}, hub_traces)]]
         asks["red"] = [
-            Ask("/api/v1/red", {"table": "spans", "by": "service", "interval": "1m"}, hub_red),
+            Ask("/api/v1/red", {"interval": "1m"}, hub_red),
             Ask("/api/v1/sql", {"q": f"SELECT {MINUTE}, service, count(*) AS n, sum(CASE WHEN status_code = 2 THEN 1 ELSE 0 END) AS errors, "
                                      "approx_percentile_cont(duration_ns, 0.5) AS p50, approx_percentile_cont(duration_ns, 0.95) AS p95, "
                                      "approx_percentile_cont(duration_ns, 0.99) AS p99 FROM spans GROUP BY 1, 2"}, hub_sql_red, "SQL")]

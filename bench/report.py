@@ -33,15 +33,16 @@ def page(results):
     parts = ["# Benchmarks", INTRODUCTION]
     if results.get("quick"):
         parts.append("**This was a quick run: small sets, few rounds. Fixed costs stand out; do not compare it with a full one.**")
-    parts += ["## Machine and versions", machine(results)]
+    parts += ["## Machine", machine(results)]
     for name, result in results["sets"].items():
         if "queries" in result:
-            parts += [f"## {name}", SETS[name], described(result), ingest(name, result, results), asked(name, result, results)]
+            parts += [f"## {name}", f"{SETS[name]} {described(result)}", measured(result["about"], result["versions"]), ingest(name, result), asked(name, result)]
     for name, render in (("grow", grow), ("cold", cold), ("load", load)):
         if results.get(name):
-            parts += [TITLES[name], render(results[name])]
-    if results["wrong"]:
-        parts += ["## Wrong or failed", "\n".join(f"- {text}" for text in results["wrong"])]
+            parts += [TITLES[name], measured(results[name]["about"]), render(results[name])]
+    wrong = [text for texts in results["wrong"].values() for text in texts]
+    if wrong:
+        parts += ["## Wrong or failed", "\n".join(f"- {text}" for text in wrong)]
     parts += ["## How to reproduce", REPRODUCE]
     return "\n\n".join(parts) + "\n"
 
@@ -68,12 +69,18 @@ The peers come from PyPI, pinned in `bench/requirements.txt`; ripgrep is the sys
 
 
 def machine(results):
-    about, versions = results["machine"], results["versions"]
-    peers = ", ".join(versions[engine] for engine in ("chdb-token", "duckdb", "rg") if engine in versions)
-    return (f"{about['cores']} cores of {about['cpu']}, {about['memory_gib']} GiB, {about['kernel']}. {results['date']}. "
-            f"Threadline: {versions.get('threadline', '?')}. Peers: {peers or 'none'}. "
-            f"{results['rounds']} warm rounds of queries, {results['ingest_rounds']} of ingest; medians."
-            + (f" Settings that differ from the defaults: {results['settings']}." if results.get("settings") else ""))
+    about = results["machine"]
+    return f"{about['cores']} cores of {about['cpu']}, {about['memory_gib']} GiB, {about['kernel']}."
+
+
+def measured(about, versions=()):
+    """When and with what a part was measured."""
+    text = f"Measured {about['date']} with {about['threadline']}"
+    peers = [versions[engine] for engine in ("chdb-token", "duckdb", "rg") if engine in versions]
+    text += f", {', '.join(peers)}" if peers else ""
+    if versions:
+        text += f"; medians of {about['rounds']} warm rounds of queries and {about['ingest_rounds']} of ingest"
+    return text + (f"; settings {about['settings']}." if about["settings"] else ".")
 
 
 def described(result):
@@ -87,7 +94,7 @@ def described(result):
     return f"{text} Hits: {hits}."
 
 
-def ingest(name, result, results):
+def ingest(name, result):
     found = result.get("ingest")
     if not found:
         return ""
@@ -118,10 +125,10 @@ def ingest(name, result, results):
     return "\n\n".join([*blocks, note])
 
 
-def asked(name, result, results):
+def asked(name, result):
     """Wall / CPU / cold wall of each engine, and CPU beside the best peer's."""
-    engines = ["threadline"] + [peer for peer in results["peers"]]
-    head = ["query", *(COLUMNS[engine] for engine in engines)] + (["Threadline : best peer, CPU"] if len(engines) > 1 else [])
+    engines = ["threadline"] + result["peers"]
+    head = ["query", *(COLUMNS[engine] for engine in engines)] + (["CPU : best peer"] if len(engines) > 1 else [])
     rows, notes = [], []
     for query in queries.QUERIES:
         found = result["queries"].get(query.name)
@@ -143,7 +150,7 @@ def asked(name, result, results):
             best = min((one["cpu_ms"] for engine, one in found.items() if engine != "threadline" and "cpu_ms" in one and not one.get("wrong")), default=None)
             cells.append(f"{ours['cpu_ms'] / best:.2f}" if best and "cpu_ms" in ours else "–")
         rows.append([query.title, *cells])
-    text = f"### {name}: queries\n\nMilliseconds: wall / **CPU** / wall of the first, cold run.\n\n" + table(head, rows)
+    text = f"### {name}: queries\n\nMilliseconds: wall / CPU / wall of the first, cold run. The last column is Threadline's CPU to the lowest of the others', ripgrep included.\n\n" + table(head, rows)
     peaks = ", ".join(f"{COLUMNS[engine]} {mib(peak)}" for engine, peak in result["query_peak_bytes"].items())
     text += f"\n\nPeak memory while asking, MiB: {peaks}. The hub opened in {result['open_s']:.2f} s with {result['open_cpu_s']:.2f} CPU s."
     if notes:
@@ -154,7 +161,8 @@ def asked(name, result, results):
 TITLES = {"grow": "## How cost grows", "cold": "## Many small files", "load": "## Under load"}
 
 
-def grow(found):
+def grow(results):
+    found = results["sizes"]
     sizes = list(found)
     head = ["CPU ms, warm (cold)", *(f"{int(size):,} logs" for size in sizes)]
     rows = []

@@ -40,13 +40,10 @@ class Run:
         self.ingest_rounds = options.ingest_rounds or self.base["ingest_rounds"]
         self.peers = options.peers.split(",") if options.peers is not None else list(self.base["peers"])
         self.peers = [peer for peer in self.peers if peer]
+        self.part = ""
         self.work = os.path.abspath(options.work)
         os.makedirs(self.work, exist_ok=True)
-        self.results = {
-            "date": datetime.date.today().isoformat(), "machine": measure.machine(), "versions": {}, "sets": {}, "quick": options.quick,
-            "rounds": self.rounds, "ingest_rounds": self.ingest_rounds, "peers": self.peers, "wrong": [],
-            "settings": self.base["settings"],
-        }
+        self.results = {"machine": measure.machine(), "sets": {}, "quick": options.quick, "wrong": {}}
         if "rg" in self.peers and peers.Ripgrep.version() is None:
             print("ripgrep is not here (apt-get install ripgrep): its column stays empty")
             self.peers.remove("rg")
@@ -72,8 +69,20 @@ class Run:
         os.replace(path + ".new", path)
 
     def wrong(self, text):
+        """Notes what is wrong in the part that is measured now."""
         print("WRONG " + text, flush=True)
-        self.results["wrong"].append(text)
+        self.results["wrong"].setdefault(self.part, []).append(text)
+
+    def begin(self, part):
+        """A part of the page: a set, or one of the others. What an earlier run found wrong in it is void."""
+        self.part = part
+        self.results["wrong"].pop(part, None)
+
+    def about(self):
+        """How a part was measured: parts of one page may come from several runs."""
+        version = Hub(os.path.abspath(self.options.binary), "", "").version()
+        return {"date": datetime.date.today().isoformat(), "threadline": version + (f" ({self.options.commit})" if self.options.commit else ""),
+                "rounds": self.rounds, "ingest_rounds": self.ingest_rounds, "settings": self.base["settings"]}
 
     def data(self, name, logs=None):
         """A set, made if need be: its folder, manifest and truth."""
@@ -253,6 +262,8 @@ def measure_set(run, name):
     set_folder, manifest, found_truth = run.data(name)
     otlp.render(set_folder, "logs")
     result = run.results["sets"].setdefault(name, {})
+    run.begin(name)
+    result.update(about=run.about(), peers=run.peers, versions={})
     result["manifest"] = {key: manifest[key] for key in ("logs", "spans")}
     result["shape"] = {key: found_truth["answers"].get(key) for key in ("distinct", "word", "substring", "regex", "network")}
     kept = run.options.keep and os.path.join(run.work, f"{name}-hub-otlp")
@@ -265,17 +276,16 @@ def measure_set(run, name):
         opened.append(hub)
         measure.evict(kept)
         result["open_s"], result["open_cpu_s"] = hub.start()
-        run.results["versions"]["threadline"] = hub.version()
         hub.settle()
         engines = [Asked(hub, found_truth["params"])]
         for engine in run.peers:
             if engine == "rg":
                 engines.append(peers.Ripgrep(set_folder, found_truth["params"]))
-                run.results["versions"]["rg"] = peers.Ripgrep.version()
+                result["versions"]["rg"] = peers.Ripgrep.version()
             else:
                 peer = peers.Peer(engine, set_folder, run.folder(f"{name}-peers"))
                 opened.append(peer)
-                run.results["versions"][engine] = peer.step("version").get("version", "?")
+                result["versions"][engine] = peer.step("version").get("version", "?")
                 engines.append(peer)
         measure.reset_peak(hub.pid)
         result["queries"] = ask_all(run, name, engines, found_truth)
@@ -294,7 +304,8 @@ def measure_set(run, name):
 
 def grow(run, sizes):
     """What each query of the hub costs over more and more records, and the number of files."""
-    result = run.results["grow"] = {}
+    run.begin("grow")
+    result = run.results["grow"] = {"about": run.about(), "sizes": {}}
     for size in sizes:
         set_folder, manifest, found_truth = run.data("shop", size)
         data = run.folder("grow-hub", fresh=True)
@@ -304,7 +315,7 @@ def grow(run, sizes):
             say(f"grow: {size:,} are in, {figures['logs']['files']} files")
             found = ask_all(run, f"grow-{size}", [Asked(hub, found_truth["params"])], found_truth)
             tables = hub.stats()["tables"]
-        result[str(size)] = {
+        result["sizes"][str(size)] = {
             "queries": {query: engines["threadline"] for query, engines in found.items()}, "ingest": figures, "manifest": manifest,
             "files": {table: tables[table]["files"] for table in tables},
             "peak_bytes": figures["logs"]["peak_bytes"],
@@ -318,6 +329,7 @@ def options():
     add = parser.add_argument
     add("--binary", required=True, help="the hub's binary (xtask fills this in)")
     add("--work", required=True, help="folder for data sets and tables, some 20 GB in a full run (xtask fills this in)")
+    add("--commit", default="", help="what the binary was built from, for the page (xtask fills this in)")
     add("--out", help="the Markdown file (xtask: docs/benchmarks.md in a full run)")
     add("--quick", action="store_true", help="less of everything, in 5 minutes")
     add("--sets", help="data sets, of trainticket, shop, nginx (default: trainticket where its files are, else shop; and nginx)")
@@ -344,13 +356,7 @@ def main():
     if os.path.exists(path):
         # What earlier runs of other parts found stays, so that one page holds them all.
         with open(path, encoding="utf-8") as file:
-            before = json.load(file)
-        fresh = {"date", "machine", "wrong"} if not chosen.render else set()
-        only_part = chosen.grow or chosen.cold or chosen.load or chosen.render
-        keep = set(before) - fresh if only_part else {"grow", "cold", "load", "versions"} & set(before)
-        run.results.update({key: before[key] for key in keep})
-        if not only_part:
-            run.results["sets"] = before["sets"]
+            run.results.update({**json.load(file), "machine": run.results["machine"]})
     begun = time.perf_counter()
     if chosen.render:
         pass
@@ -358,9 +364,11 @@ def main():
         if chosen.grow:
             grow(run, [int(size) for size in chosen.grow.split(",")])
         if chosen.cold:
-            run.results["cold"] = stress.cold(run, chosen.cold)
+            run.begin("cold")
+            run.results["cold"] = {"about": run.about(), **stress.cold(run, chosen.cold)}
         if chosen.load:
-            run.results["load"] = stress.load(run, chosen.load)
+            run.begin("load")
+            run.results["load"] = {"about": run.about(), **stress.load(run, chosen.load)}
     else:
         first = "trainticket" if chosen.trainticket or "trainticket" in chosen.adopt else "shop"
         for name in (chosen.sets or f"{first},nginx").split(","):
@@ -374,8 +382,9 @@ def main():
     else:
         print(page)
     say(f"{time.perf_counter() - begun:.0f} s; figures in {path}")
-    if run.results["wrong"]:
-        print("\n".join(["WRONG:"] + run.results["wrong"]))
+    wrong = [text for texts in run.results["wrong"].values() for text in texts]
+    if wrong:
+        print("\n".join(["WRONG:"] + wrong))
         sys.exit(1)
 
 

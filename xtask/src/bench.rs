@@ -24,13 +24,21 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     // Asking for help builds nothing.
     let help = options.rest.iter().any(|option| matches!(*option, "--help" | "-h"));
     let binary = if help { PathBuf::new() } else { options.binary()? };
+    let commit = if options.binary.is_none() { commit() } else { String::new() };
     let work = options.work.map_or_else(|| tools::target().join("bench"), PathBuf::from);
     let mut command = Command::new(python);
-    command.arg(script).arg("--binary").arg(binary).arg("--work").arg(&work);
+    command.arg(script).arg("--binary").arg(binary).arg("--work").arg(&work).arg("--commit").arg(commit);
     if let Some(day) = tools::train_ticket() {
         command.arg("--trainticket").arg(day);
     }
     run::show(command.arg("--out").arg(options.page(&work)).args(&options.rest))
+}
+
+/// What is built here, for the page; empty outside a clone.
+fn commit() -> String {
+    let mut git = Command::new("git");
+    git.current_dir(crate::root()).args(["describe", "--always", "--dirty"]);
+    run::output(&mut git).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
 impl<'a> Options<'a> {
