@@ -13,8 +13,9 @@ import orjson
 import measure
 import queries
 
-# Settled: nothing in memory, and for this long neither CPU beyond this share of a core nor a change of the files.
-QUIET_S = 6
+# Settled: nothing in memory, and for this long neither CPU beyond this share of a core nor a change of the files. The hub
+# looks for files to merge every 10 seconds.
+QUIET_S = 15
 QUIET_CPU_SHARE = 0.03
 SETTLE_S_MAX = 900
 RETRIES_MAX = 600
