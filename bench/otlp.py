@@ -61,7 +61,7 @@ def log_record(record):
     parts = [b"\x09", at, b"\x10", LENGTHS[SEVERITIES[severity]], field(b"\x1a", severity.encode()), field(b"\x2a", value(record["body"]))]
     if record.get("trace_id"):
         parts += [b"\x4a\x10", bytes.fromhex(record["trace_id"]), b"\x52\x08", bytes.fromhex(record["span_id"])]
-    parts += [b"\x59", at]
+    # No observed time: the lines have none, and the peers would not store it.
     return b"".join(parts)
 
 

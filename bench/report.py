@@ -153,6 +153,9 @@ def asked(name, result):
     text = f"### {name}: queries\n\nMilliseconds: wall / CPU / wall of the first, cold run. The last column is Threadline's CPU to the lowest of the others', ripgrep included.\n\n" + table(head, rows)
     peaks = ", ".join(f"{COLUMNS[engine]} {mib(peak)}" for engine, peak in result["query_peak_bytes"].items())
     text += f"\n\nPeak memory while asking, MiB: {peaks}. The hub opened in {result['open_s']:.2f} s with {result['open_cpu_s']:.2f} CPU s."
+    shares = [one["others"] for found in result["queries"].values() for one in found.values() if one.get("others") is not None]
+    if shares:
+        text += f" Meanwhile others used {sum(shares) / len(shares) * 100:.0f} % of the machine."
     if notes:
         text += f"\n\nThreadline was asked another way than by an operation of its own for: {'; '.join(notes)}."
     return text
