@@ -13,8 +13,10 @@ use crate::{Result, run, tools};
 pub(crate) enum Profile {
     /// Quick to build, slower to run.
     Dev,
-    /// As people use it.
+    /// Optimised, and built in bearable time.
     Release,
+    /// As people use it: optimised across all crates.
+    Dist,
 }
 
 /// Builds the hub's binary and returns where it lies.
@@ -30,6 +32,10 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
         Profile::Release => {
             cargo.args(["build", "--release", "--package", "threadline", "--bin", "threadline"]);
             "release"
+        }
+        Profile::Dist => {
+            cargo.args(["build", "--profile", "dist", "--package", "threadline", "--bin", "threadline"]);
+            "dist"
         }
     };
     run::show(&mut cargo)?;

@@ -3,6 +3,7 @@
 //! Knows the workspace from outside only: it runs cargo, the `threadline` binary, Python and Node as processes and
 //! links none of the crates, so that it builds in seconds.
 
+mod bench;
 mod compare;
 mod demo;
 mod hub;
@@ -27,6 +28,7 @@ usage: cargo xtask COMMAND
   test [--nightly] [FILTER…]    everything: format, tidy, lints, all tests, senders, comparison, demo
                                 (FILTER: names of steps, else of tests; --nightly: 10,000 simulation seeds)
   tidy [--bless]                crate edges, file heads, sizes, links (--bless: tighten the ratchet)
+  bench [--quick] [OPTION…]     measure Threadline and its peers, write docs/benchmarks.md (bench --help: all options)
   compare                       the hub's answers against plain Python, over the TrainTicket day
   shop DIR                      write the generated demo data, logs.ndjson and spans.ndjson, into DIR
 ";
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Some((&"demo", options)) => demo::run(options),
         Some((&"test", options)) => suite::run(options),
         Some((&"tidy", options)) => tidy::run(options),
+        Some((&"bench", options)) => bench::run(options),
         Some((&"compare", [])) => compare::run(),
         Some((&"shop", [folder])) => shop::write(&PathBuf::from(folder)).map(|_| ()),
         Some((&("help" | "--help" | "-h"), _)) => {

@@ -1,4 +1,4 @@
-//! Python and Node packages that tests send with, pinned, in folders of their own under cargo's target folder.
+//! Python and Node packages that tests send with and the benchmark measures, pinned, in folders of their own under cargo's target folder.
 //!
 //! A folder's name carries a hash of what it was made from, so a changed pin makes a new one.
 
@@ -16,16 +16,24 @@ const ATTEMPTS: u32 = 3;
 
 /// A Python with the packages of `tests/senders/python/requirements.txt`: the interpreter's path.
 pub(crate) fn python() -> Result<PathBuf> {
-    let pins = senders("python/requirements.txt");
+    virtual_environment("python", &senders("python/requirements.txt"))
+}
+
+/// A Python with the peers of the benchmark, `bench/requirements.txt`: the interpreter's path.
+pub(crate) fn bench() -> Result<PathBuf> {
+    virtual_environment("bench", &crate::root().join("bench/requirements.txt"))
+}
+
+fn virtual_environment(name: &str, pins: &Path) -> Result<PathBuf> {
     let version = run::output(Command::new("python3").arg("--version"))?;
-    let folder = folder("python", &[version.as_bytes(), &read(&pins)?]);
+    let folder = folder(name, &[version.as_bytes(), &read(pins)?]);
     let interpreter = folder.join("bin/python");
     installed(&folder, &|| {
         run::output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
             .map_err(|error| format!("{error}\nPython's venv is needed: apt-get install python3-venv"))?;
         let mut pip = Command::new(&interpreter);
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]);
-        run::show(pip.args(["--prefer-binary", "-r"]).arg(&pins))
+        run::show(pip.args(["--prefer-binary", "-r"]).arg(pins))
     })?;
     Ok(interpreter)
 }
