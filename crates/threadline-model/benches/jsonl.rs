@@ -46,7 +46,12 @@ fn logs() -> String {
             next() << 12 | 1,
         );
         while out.len() < start + LINE_BYTES - 2 {
-            let _ = write!(out, "[order {}] queried /api/v1/travel for customer {}; ", next() % 10_000, next() % 997);
+            let _ = write!(
+                out,
+                "[order {}] queried /api/v1/travel for customer {}; ",
+                next() % 10_000,
+                next() % 997
+            );
         }
         out.truncate(start + LINE_BYTES - 2);
         out.push_str("\"}\n");
@@ -75,9 +80,9 @@ fn into_columns(bencher: Bencher<'_, '_>, lines: &str) {
     let mapping = Arc::new(Mapping::default());
     let layouts = [Table::Logs, Table::Spans].map(|table| Arc::new(Layout::base(table)));
     bencher.counter(ItemsCount::new(LINES)).counter(BytesCount::of_str(lines)).bench_local(|| {
-        let [mut logs, mut spans] = layouts
-            .each_ref()
-            .map(|layout| BatchBuilder::new(Arc::clone(layout), 1_767_571_300_000_000, RecordLimits::default()));
+        let [mut logs, mut spans] = layouts.each_ref().map(|layout| {
+            BatchBuilder::new(Arc::clone(layout), 1_767_571_300_000_000, RecordLimits::default())
+        });
         let mut parser = LineParser::new(Arc::clone(&mapping));
         let decoded = decode(black_box(lines.as_bytes()), &mut parser, 4 << 20, &mut logs, &mut spans);
         assert_eq!(decoded.logs, LINES);

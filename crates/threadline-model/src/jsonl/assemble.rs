@@ -8,7 +8,8 @@ use crate::id::{SpanId, TraceId};
 use crate::record::{Attribute, LogView, ResourceView, ScopeView, SpanView};
 use crate::value::Value;
 
-/// A record on its way. Slots are taken one after the other; what is left is kept as attributes.
+/// A record on its way. Slots are taken one after the other. What a slot cannot use, or the record has no place for,
+/// becomes an attribute under its own name, so that nothing is lost.
 pub(super) struct Assembly<'a> {
     pub(super) texts: Texts<'a>,
     /// Bit by slot: whether it still holds a value.
@@ -26,13 +27,7 @@ impl<'a> Assembly<'a> {
         if self.taken & 1 << slot as u32 == 0 { None } else { self.slots.get(slot as usize) }
     }
 
-    #[inline]
-    fn take(&mut self, slot: Slot) -> Option<(&'a str, Value<'a>, Unit)> {
-        let claimed = self.look(slot)?;
-        self.taken &= !(1 << slot as u32);
-        Some((self.texts.text(claimed.name), self.texts.value(claimed.value), claimed.unit))
-    }
-
+    #[inline(never)]
     fn keep(&mut self, key: &'a str, value: Value<'a>) {
         // An absent value is no attribute: an empty trace id says that there is none.
         if !matches!(value, Value::Empty | Value::Str("")) {
@@ -41,11 +36,14 @@ impl<'a> Assembly<'a> {
     }
 
     /// The slot through `read`; kept as an attribute where that gives nothing.
+    #[inline]
     fn read<T>(&mut self, slot: Slot, read: impl FnOnce(Value<'a>, Unit) -> Option<T>) -> Option<T> {
-        let (key, value, unit) = self.take(slot)?;
-        let found = read(value, unit);
+        let claimed = self.look(slot)?;
+        self.taken &= !(1 << slot as u32);
+        let value = self.texts.value(claimed.value);
+        let found = read(value, claimed.unit);
         if found.is_none() {
-            self.keep(key, value);
+            self.keep(self.texts.text(claimed.name), value);
         }
         found
     }
@@ -113,7 +111,7 @@ impl<'a> Assembly<'a> {
         let time_unix_nano = self.time(Slot::Time);
         let observed_time_unix_nano = self.time(Slot::Observed);
         let (severity_text, severity_number) = self.severity();
-        let body = self.take(Slot::Body).map_or(Value::Empty, |(_, value, _)| value);
+        let body = self.read(Slot::Body, |value, _| Some(value)).unwrap_or(Value::Empty);
         let trace_id = self.read(Slot::Trace, |value, _| hex(value).and_then(TraceId::from_hex));
         let span_id = self.read(Slot::Span, |value, _| hex(value).and_then(SpanId::from_hex));
         let event_name = self.text(Slot::Event).unwrap_or_default();
@@ -134,7 +132,7 @@ impl<'a> Assembly<'a> {
     }
 
     fn span(&mut self, trace_id: TraceId, span_id: SpanId) -> SpanView<'a> {
-        let _ = (self.take(Slot::Trace), self.take(Slot::Span));
+        self.taken &= !(1 << Slot::Trace as u32 | 1 << Slot::Span as u32);
         let start_time_unix_nano = self.time(Slot::Time);
         let duration = self.read(Slot::Duration, |value, unit| match value {
             Value::Int(int) => time::from_int(int, unit),
