@@ -36,7 +36,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// The slot through `read`; kept as an attribute where that gives nothing.
-    #[inline]
+    #[inline(always)]
     fn read<T>(&mut self, slot: Slot, read: impl FnOnce(Value<'a>, Unit) -> Option<T>) -> Option<T> {
         let claimed = self.look(slot)?;
         self.taken &= !(1 << slot as u32);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::assemble::Assembly;
-use super::mapping::{Key, Mapping, Role, Slot, Unit};
-use super::scan::{Piece, Read, Scanner, Stop, text_of};
+use super::mapping::{Claim, Key, Mapping, Role, Slot, Unit};
+use super::scan::{Piece, Read, Scanner, Stop, Why};
 use super::{FIELDS_MAX, LINE_BYTES_MAX, LineError, Parsed};
 use crate::record::Attribute;
 use crate::value::Value;
@@ -30,7 +30,7 @@ pub struct LineParser {
 struct Recent {
     /// The name in quotes and a colon, as it stood in the line; empty for none.
     quoted: Vec<u8>,
-    role: Option<(Role, u8)>,
+    claim: Option<Claim>,
 }
 
 /// What a line holds, sorted by role.
@@ -64,7 +64,7 @@ pub(super) struct Claimed {
 }
 
 const UNCLAIMED: Claimed =
-    Claimed { rank: u8::MAX, unit: Unit::ByMagnitude, name: Piece::Line(0, 0), value: Read::Null };
+    Claimed { rank: u8::MAX, unit: Unit::ByMagnitude, name: Piece::NONE, value: Read::Null };
 
 /// Texts of a line that has been read.
 #[derive(Clone, Copy, Debug)]
@@ -74,16 +74,17 @@ pub(super) struct Texts<'a> {
 }
 
 impl<'a> Texts<'a> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn text(&self, piece: Piece) -> &'a str {
-        text_of(piece, self.line, self.scratch)
+        piece.text(self.line, self.scratch)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn value(&self, read: Read) -> Value<'a> {
         match read {
             Read::Null => Value::Empty,
-            Read::Bool(bool) => Value::Bool(bool),
+            Read::True => Value::Bool(true),
+            Read::False => Value::Bool(false),
             Read::Int(int) => Value::Int(int),
             Read::Double(double) => Value::Double(double),
             Read::Str(piece) => Value::Str(self.text(piece)),
@@ -169,6 +170,24 @@ impl LineParser {
     }
 }
 
+/// Whether `name` is at the front of `rest`; never for no name. Short names, which most are, take two comparisons.
+#[inline(always)]
+fn begins_with(rest: &[u8], name: &[u8]) -> bool {
+    let Some(front) = rest.get(..name.len()) else { return false };
+    match name.len() {
+        0 => false,
+        4..=7 => {
+            front.first_chunk::<4>() == name.first_chunk::<4>()
+                && front.last_chunk::<4>() == name.last_chunk::<4>()
+        }
+        8..=16 => {
+            front.first_chunk::<8>() == name.first_chunk::<8>()
+                && front.last_chunk::<8>() == name.last_chunk::<8>()
+        }
+        _ => front == name,
+    }
+}
+
 fn text(line: &[u8]) -> Result<&str, LineError> {
     if line.len() > LINE_BYTES_MAX {
         return Err(LineError::TooComplex);
@@ -187,9 +206,9 @@ fn end(scanner: &mut Scanner<'_>) -> Result<(), Stop> {
 
 #[cold]
 fn line_error(stop: Stop) -> LineError {
-    match stop {
-        Stop::Syntax(at, reason) => LineError::NotJson(format!("{reason} at column {}", at + 1)),
-        Stop::TooComplex => LineError::TooComplex,
+    match stop.why() {
+        Why::Syntax(at, reason) => LineError::NotJson(format!("{reason} at column {}", at + 1)),
+        Why::TooComplex => LineError::TooComplex,
     }
 }
 
@@ -209,10 +228,14 @@ impl Fields {
     }
 
     /// Puts a value where its role says.
-    #[inline]
-    fn put(&mut self, name: Piece, role: Option<(Role, u8)>, value: Read) {
+    #[inline(always)]
+    fn put(&mut self, name: Piece, claim: Option<Claim>, value: Read) {
+        let Some(Claim { role, rank }) = claim else {
+            self.attributes.push((Name::Piece(name), value));
+            return;
+        };
         match role {
-            Some((Role::Slot(slot, unit), rank)) => {
+            Role::Slot(slot, unit) => {
                 let claimed = Claimed { rank, unit, name, value };
                 let bit = 1 << slot as u32;
                 let Some(place) = self.slots.get_mut(slot as usize) else { return };
@@ -224,10 +247,10 @@ impl Fields {
                 let loser = if place.rank <= rank { claimed } else { std::mem::replace(place, claimed) };
                 self.attributes.push((Name::Piece(loser.name), loser.value));
             }
-            Some((Role::Resource(key), _)) => self.resource.push((Name::Known(key), value)),
-            Some((Role::Attribute(key), _)) => self.attributes.push((Name::Known(key), value)),
-            Some((Role::Ignore, _)) => {}
-            Some((Role::Attributes | Role::ResourceAttributes, _)) | None => {
+            Role::Resource(key) => self.resource.push((Name::Known(key), value)),
+            Role::Attribute(key) => self.attributes.push((Name::Known(key), value)),
+            Role::Ignore => {}
+            Role::Attributes | Role::ResourceAttributes => {
                 self.attributes.push((Name::Piece(name), value));
             }
         }
@@ -235,7 +258,7 @@ impl Fields {
 
     fn count(&mut self) -> Result<(), Stop> {
         self.count += 1;
-        if self.count > FIELDS_MAX { Err(Stop::TooComplex) } else { Ok(()) }
+        if self.count > FIELDS_MAX { Err(Stop::too_complex()) } else { Ok(()) }
     }
 }
 
@@ -257,16 +280,17 @@ impl Members<'_, '_, '_> {
         let mut place = 0;
         loop {
             self.fields.count()?;
-            let (name, role) = self.name(place)?;
-            match role {
-                Some((Role::Attributes | Role::ResourceAttributes, _)) if self.scanner.peek() == Some(b'{') => {
+            let (name, claim) = self.name(place)?;
+            match claim.map(|claim| claim.role) {
+                Some(role @ (Role::Attributes | Role::ResourceAttributes))
+                    if self.scanner.peek() == Some(b'{') =>
+                {
                     self.scanner.take();
-                    let of_resource = matches!(role, Some((Role::ResourceAttributes, _)));
-                    self.attributes(of_resource)?;
+                    self.attributes(role == Role::ResourceAttributes)?;
                 }
                 _ => {
                     let value = self.scanner.value(&mut self.fields.scratch, &mut self.fields.passing)?;
-                    self.fields.put(name, role, value);
+                    self.fields.put(name, claim, value);
                 }
             }
             if !self.scanner.goes_on(b'}')? {
@@ -295,36 +319,37 @@ impl Members<'_, '_, '_> {
     }
 
     /// The name of the field that is next, with its colon, and its role.
-    #[inline]
-    fn name(&mut self, place: usize) -> Result<(Piece, Option<(Role, u8)>), Stop> {
+    #[inline(always)]
+    fn name(&mut self, place: usize) -> Result<(Piece, Option<Claim>), Stop> {
         self.scanner.peek();
         if let Some(recent) = self.recent.get(place)
-            && !recent.quoted.is_empty()
-            && self.scanner.rest().starts_with(&recent.quoted)
+            && begins_with(self.scanner.rest(), &recent.quoted)
         {
             let at = self.scanner.advance(recent.quoted.len());
-            return Ok((Piece::Line(at as u32 + 1, (at + recent.quoted.len() - 2) as u32), recent.role));
+            return Ok((Piece::of_line(at + 1, at + recent.quoted.len() - 2), recent.claim));
         }
-        self.new_name(place)
+        let name = self.new_name(place)?;
+        let claim = self.mapping.claim(self.scanner.piece(name, &self.fields.scratch));
+        Ok((name, claim))
     }
 
+    /// Reads a name that was not at this place before, and remembers it.
     #[inline(never)]
-    fn new_name(&mut self, place: usize) -> Result<(Piece, Option<(Role, u8)>), Stop> {
+    fn new_name(&mut self, place: usize) -> Result<Piece, Stop> {
         let name = self.scanner.key(&mut self.fields.scratch)?;
         let text = self.scanner.piece(name, &self.fields.scratch);
-        let role = self.mapping.claim(text).map(|claim| (claim.role, claim.rank));
-        if matches!(name, Piece::Line(..)) && place < RECENT_MAX && text.len() <= RECENT_BYTES_MAX {
+        if name.is_in_line() && place < RECENT_MAX && text.len() <= RECENT_BYTES_MAX {
             if self.recent.len() <= place {
                 self.recent.resize_with(place + 1, Recent::default);
             }
             if let Some(recent) = self.recent.get_mut(place) {
-                recent.role = role;
+                recent.claim = self.mapping.claim(text);
                 recent.quoted.clear();
                 recent.quoted.push(b'"');
                 recent.quoted.extend_from_slice(text.as_bytes());
                 recent.quoted.extend_from_slice(b"\":");
             }
         }
-        Ok((name, role))
+        Ok(name)
     }
 }

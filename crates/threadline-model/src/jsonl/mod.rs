@@ -30,8 +30,8 @@ pub const FAULTS_KEPT_MAX: usize = 3;
 pub const FIELDS_MAX: usize = 4096;
 /// How deep arrays and objects may lie in one another in a field's value.
 pub const DEPTH_MAX: usize = scan::DEPTH_MAX;
-/// Bytes of a line, whatever the caller allows: positions have 32 bits.
-const LINE_BYTES_MAX: usize = 1 << 30;
+/// Bytes of a line, whatever the caller allows: positions in it, and in its values as typed JSON, have 31 bits.
+const LINE_BYTES_MAX: usize = 1 << 28;
 
 /// A line as a record.
 #[derive(Clone, Copy, Debug)]

@@ -7,29 +7,74 @@ use crate::value::{ObjectWriter, Value, plain_len, write_str};
 /// How deep arrays and objects may lie in one another in a value.
 pub(super) const DEPTH_MAX: usize = 64;
 
-/// Why reading stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+/// Why reading stopped. Small to return; boxed because it is rare.
+#[derive(Debug)]
+pub(super) struct Stop(Box<Why>);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Why {
     /// No JSON: what is wrong at which byte.
     Syntax(usize, &'static str),
     /// Too many fields, or nested too deeply.
     TooComplex,
 }
 
-/// A text: where it stands.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Piece {
-    /// In the line.
-    Line(u32, u32),
-    /// In the scratch text.
-    Scratch(u32, u32),
+impl Stop {
+    #[cold]
+    fn syntax(at: usize, what: &'static str) -> Self {
+        Self(Box::new(Why::Syntax(at, what)))
+    }
+
+    #[cold]
+    pub(super) fn too_complex() -> Self {
+        Self(Box::new(Why::TooComplex))
+    }
+
+    pub(super) fn why(&self) -> Why {
+        *self.0
+    }
 }
 
-/// A value as read.
+/// Where a text stands: in the line or, with the highest bit, in the scratch text; start and end, 31 and 32 bits.
+///
+/// One number, because it is handed on in a register then. A value in parts goes through memory, and reading it back in
+/// another width than it was written waits for the write.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece(u64);
+
+impl Piece {
+    /// No text.
+    pub(super) const NONE: Piece = Piece(0);
+    const SCRATCH: u64 = 1 << 63;
+
+    #[inline(always)]
+    pub(super) fn of_line(start: usize, end: usize) -> Self {
+        Self((start as u64) << 32 | end as u64)
+    }
+
+    fn of_scratch(start: usize, end: usize) -> Self {
+        Self(Self::of_line(start, end).0 | Self::SCRATCH)
+    }
+
+    pub(super) fn is_in_line(self) -> bool {
+        self.0 & Self::SCRATCH == 0
+    }
+
+    /// The text.
+    #[inline(always)]
+    pub(super) fn text<'s>(self, line: &'s str, scratch: &'s str) -> &'s str {
+        let text = if self.is_in_line() { line } else { scratch };
+        let (start, end) = ((self.0 & !Self::SCRATCH) >> 32, self.0 & u64::from(u32::MAX));
+        text.get(start as usize..end as usize).unwrap_or_default()
+    }
+}
+
+/// A value as read. What it carries is 8 bytes in all variants, so that it is copied as two words.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Read {
     Null,
-    Bool(bool),
+    True,
+    False,
     Int(i64),
     Double(f64),
     Str(Piece),
@@ -52,13 +97,8 @@ fn is_plain(bytes: &[u8]) -> bool {
     bytes.iter().fold(u8::MAX, |least, byte| least.min(*byte)) >= 0x20
 }
 
-/// The text of `scratch` from `start` on.
-fn scratch_from(scratch: &str, start: usize) -> Piece {
-    Piece::Scratch(start as u32, scratch.len() as u32)
-}
-
 impl<'a> Scanner<'a> {
-    /// At the start of a line of at most `u32::MAX` bytes.
+    /// At the start of a line of at most `LINE_BYTES_MAX` bytes.
     pub(super) fn new(text: &'a str) -> Self {
         let bytes = text.as_bytes();
         Self { text, bytes, at: 0, plain: is_plain(bytes) }
@@ -98,7 +138,7 @@ impl<'a> Scanner<'a> {
     /// `wanted` is not what is next.
     #[cold]
     pub(super) fn stop(&self, wanted: &'static str) -> Stop {
-        Stop::Syntax(self.at, wanted)
+        Stop::syntax(self.at, wanted)
     }
 
     /// Whether an object or array goes on behind a value. The comma or `close` is taken.
@@ -148,11 +188,11 @@ impl<'a> Scanner<'a> {
         let end = self.special(start);
         if self.bytes.get(end) == Some(&b'"') {
             self.at = end + 1;
-            return Ok(Piece::Line(start as u32, end as u32));
+            return Ok(Piece::of_line(start, end));
         }
         let from = scratch.len();
         self.unescape(start, end, scratch)?;
-        Ok(scratch_from(scratch, from))
+        Ok(Piece::of_scratch(from, scratch.len()))
     }
 
     /// Appends the string that starts at `run` and has its first special byte at `at`.
@@ -174,9 +214,9 @@ impl<'a> Scanner<'a> {
                     at = self.special(run);
                 }
                 Some(_) => {
-                    return Err(Stop::Syntax(at, "a control character in a string must be escaped"));
+                    return Err(Stop::syntax(at, "a control character in a string must be escaped"));
                 }
-                None => return Err(Stop::Syntax(at, "the line ends in a string")),
+                None => return Err(Stop::syntax(at, "the line ends in a string")),
             }
         }
     }
@@ -199,18 +239,25 @@ impl<'a> Scanner<'a> {
     }
 
     /// The value that is next. Arrays and objects are written to the scratch text.
-    #[inline]
+    #[inline(always)]
     pub(super) fn value(&mut self, scratch: &mut String, passing: &mut String) -> Result<Read, Stop> {
         match self.peek() {
             Some(b'"') => Ok(Read::Str(self.string(scratch)?)),
+            _ => self.other_value(scratch, passing),
+        }
+    }
+
+    #[inline(never)]
+    fn other_value(&mut self, scratch: &mut String, passing: &mut String) -> Result<Read, Stop> {
+        match self.peek() {
             Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b't') => self.word(b"true", Read::Bool(true)),
-            Some(b'f') => self.word(b"false", Read::Bool(false)),
+            Some(b't') => self.word(b"true", Read::True),
+            Some(b'f') => self.word(b"false", Read::False),
             Some(b'n') => self.word(b"null", Read::Null),
             Some(b'{' | b'[') => {
                 let from = scratch.len();
                 self.typed(scratch, passing, 1)?;
-                Ok(Read::Json(scratch_from(scratch, from)))
+                Ok(Read::Json(Piece::of_scratch(from, scratch.len())))
             }
             _ => Err(self.stop("a value expected")),
         }
@@ -271,7 +318,7 @@ impl<'a> Scanner<'a> {
     /// Appends the value that is next as typed JSON. `depth` counts the arrays and objects it would be in.
     fn typed(&mut self, out: &mut String, passing: &mut String, depth: usize) -> Result<(), Stop> {
         match self.peek() {
-            Some(b'{' | b'[') if depth > DEPTH_MAX => Err(Stop::TooComplex),
+            Some(b'{' | b'[') if depth > DEPTH_MAX => Err(Stop::too_complex()),
             Some(b'{') => {
                 self.at += 1;
                 self.typed_object(out, passing, depth)
@@ -284,7 +331,8 @@ impl<'a> Scanner<'a> {
                 let read = self.value_of_no_parts(passing)?;
                 match read {
                     Read::Str(piece) => write_str(out, self.piece(piece, passing)),
-                    Read::Bool(bool) => Value::Bool(bool).write_json(out),
+                    Read::True => out.push_str("true"),
+                    Read::False => out.push_str("false"),
                     Read::Int(int) => Value::Int(int).write_json(out),
                     Read::Double(double) => Value::Double(double).write_json(out),
                     Read::Null | Read::Json(_) => out.push_str("null"),
@@ -343,16 +391,6 @@ impl<'a> Scanner<'a> {
     where
         'a: 's,
     {
-        text_of(piece, self.text, scratch)
+        piece.text(self.text, scratch)
     }
-}
-
-/// The text of a piece of `line` or `scratch`.
-#[inline(always)]
-pub(super) fn text_of<'s>(piece: Piece, line: &'s str, scratch: &'s str) -> &'s str {
-    let (text, start, end) = match piece {
-        Piece::Line(start, end) => (line, start, end),
-        Piece::Scratch(start, end) => (scratch, start, end),
-    };
-    text.get(start as usize..end as usize).unwrap_or_default()
 }

@@ -54,7 +54,7 @@ fn decimal(text: &str, unit: Unit) -> Option<i64> {
 /// A text as nanoseconds: digits, RFC 3339, `2023-01-29 08:43:04,123`, `20230129T084304Z`,
 /// `29/Jan/2023:08:43:04 +0000`, RFC 2822. A time without zone is UTC.
 pub fn from_text(text: &str, unit: Unit) -> Option<i64> {
-    let text = text.trim();
+    let text = text.trim_ascii();
     if let Some(nano) = iso(text.as_bytes()) {
         return Some(nano);
     }
@@ -134,10 +134,21 @@ fn fraction(text: &[u8], at: usize) -> Option<(i64, usize)> {
     if !is(text, at, b".,") {
         return Some((0, at));
     }
-    let digits = text.get(at + 1..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let kept = digits.min(9);
-    let scale = 10i64.pow(9 - kept.max(1) as u32);
-    Some((number(text, at + 1..at + 1 + kept)? * scale, at + 1 + digits))
+    let (mut nano, mut digits) = (0i64, 0);
+    for byte in text.get(at + 1..)? {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        if digits < 9 {
+            nano = nano * 10 + i64::from(digit);
+        }
+        digits += 1;
+    }
+    if digits < 9 {
+        nano *= 10i64.pow(9 - digits as u32);
+    }
+    Some((nano, at + 1 + digits))
 }
 
 /// `YYYY-MM-DD`, then `T`, `t`, `_` or a space, `HH:MM[:SS[.,]fraction]`, and a zone, `Z`, or nothing for UTC.
