@@ -18,7 +18,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::record::{Attribute, LogView, ResourceView, ScopeView, SpanView};
 use crate::schema::{KeyType, Layout, Origin, Table, fixed, verdict};
-use crate::value::{ObjectWriter, Value, write_str};
+use crate::value::{ObjectWriter, Value, same, write_str};
 
 /// Caps on one record. A record beyond them is refused alone.
 #[derive(Clone, Copy, Debug)]
@@ -685,7 +685,7 @@ impl Keys {
     fn find(&mut self, position: usize, key: &str, layout: &Layout) -> Known<'_> {
         let recent = self.recent.get(position).copied().unwrap_or(u32::MAX) as usize;
         let at = match self.known.get(recent) {
-            Some(known) if known.text() == key => recent,
+            Some(known) if same(known.text().as_bytes(), key.as_bytes()) => recent,
             _ => match self.find_slow(position, key, layout) {
                 Some(at) => at,
                 None => return Known { column: promoted_column(layout, key), json: None },
@@ -753,7 +753,8 @@ fn dict_value<'a>(text: &'a str, ends: &[i32], key: i32) -> Option<&'a str> {
 impl Dict {
     #[inline]
     fn intern(&mut self, text: &str) -> i32 {
-        if dict_value(&self.text, &self.ends, self.last) != Some(text) {
+        let last = dict_value(&self.text, &self.ends, self.last);
+        if !last.is_some_and(|last| same(last.as_bytes(), text.as_bytes())) {
             self.last = self.intern_slow(text);
         }
         self.last
@@ -762,7 +763,10 @@ impl Dict {
     fn intern_slow(&mut self, text: &str) -> i32 {
         let (values, ends) = (&mut self.text, &mut self.ends);
         let hash_of = |key: &i32| hash(dict_value(values, ends, *key).unwrap_or_default());
-        match self.known.entry(hash(text), |key| dict_value(values, ends, *key) == Some(text), hash_of) {
+        let same_text = |key: &i32| {
+            dict_value(values, ends, *key).is_some_and(|known| same(known.as_bytes(), text.as_bytes()))
+        };
+        match self.known.entry(hash(text), same_text, hash_of) {
             Entry::Occupied(entry) => *entry.get(),
             Entry::Vacant(entry) => {
                 let key = ends.len() as i32;

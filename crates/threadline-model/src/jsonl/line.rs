@@ -7,7 +7,7 @@ use super::mapping::{Claim, Key, Mapping, Role, Slot, Unit};
 use super::scan::{Piece, Read, Scanner, Stop, Why};
 use super::{FIELDS_MAX, LINE_BYTES_MAX, LineError, Parsed};
 use crate::record::Attribute;
-use crate::value::Value;
+use crate::value::{Value, same};
 
 /// How many fields of a line are remembered for the next one.
 const RECENT_MAX: usize = 256;
@@ -170,22 +170,10 @@ impl LineParser {
     }
 }
 
-/// Whether `name` is at the front of `rest`; never for no name. Short names, which most are, take two comparisons.
+/// Whether `name` is at the front of `rest`; never for no name.
 #[inline(always)]
 fn begins_with(rest: &[u8], name: &[u8]) -> bool {
-    let Some(front) = rest.get(..name.len()) else { return false };
-    match name.len() {
-        0 => false,
-        4..=7 => {
-            front.first_chunk::<4>() == name.first_chunk::<4>()
-                && front.last_chunk::<4>() == name.last_chunk::<4>()
-        }
-        8..=16 => {
-            front.first_chunk::<8>() == name.first_chunk::<8>()
-                && front.last_chunk::<8>() == name.last_chunk::<8>()
-        }
-        _ => front == name,
-    }
+    !name.is_empty() && rest.get(..name.len()).is_some_and(|front| same(front, name))
 }
 
 fn text(line: &[u8]) -> Result<&str, LineError> {

@@ -40,7 +40,7 @@ fn lines_become_records_of_both_tables() {
     assert_eq!(reply.header("content-type"), "application/json");
     let (logs, spans) = (rows(&hub, "logs"), rows(&hub, "spans"));
     assert_eq!((logs.len(), spans.len()), (2, 1), "{logs:?} {spans:?}");
-    let found = get_ok(&hub, "/api/v1/search?q=service:ts-travel%20severity:warn%20url.path:/seat").text();
+    let found = get_ok(&hub, "/api/v1/search?q=service:ts-travel+severity:warn+url.path:/seat").text();
     for part in [
         r#""seat \"7\" taken""#,
         "2026-01-05T00:00:01.123456789Z",
