@@ -335,7 +335,7 @@ mod tests {
         let text: Vec<u8> = (0..40).collect();
         for len in 0..40 {
             let a = text.get(..len).unwrap();
-            assert!(same(a, &a.to_vec()));
+            assert!(same(a, Vec::from(a).as_slice()));
             assert!(!same(a, text.get(..len + 1).unwrap()));
             for at in 0..len {
                 let mut b = a.to_vec();
