@@ -7,6 +7,7 @@ use threadline::{Components, Hub};
 use crate::hub::{Reply, get_ok, send, settings, start};
 
 const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
+const GZIP: (&str, &str) = ("content-encoding", "gzip");
 
 /// A log record, a span and the log record below it, in one request.
 const MIXED: &str = concat!(
@@ -74,8 +75,6 @@ fn every_request_gets_its_reply() {
     };
     let hub = threadline::start(small, Components::system()).unwrap();
     let good = br#"{"msg":"hello"}"#.to_vec();
-    let with = |content_type| ("content-type", content_type);
-    let gzipped = ("content-encoding", "gzip");
     let long = format!("{{\"msg\":\"{}\"}}\n{{\"msg\":\"fits\"}}", "x".repeat(1000));
     let bad =
         b"{\"msg\":\"a\"}\nno json\n{\"msg\":\"b\"}\n{}\n[1]\n{\"msg\":\"\xff\"}\n{\"msg\":\"c\"".to_vec();
@@ -85,10 +84,17 @@ fn every_request_gets_its_reply() {
         ("one", "POST", &[NDJSON], good.clone(), 200, all(1, 0)),
         ("nothing", "POST", &[NDJSON], Vec::new(), 200, all(0, 0)),
         ("blank lines", "POST", &[NDJSON], b"\n \r\n\n".to_vec(), 200, all(0, 0)),
-        ("jsonl", "POST", &[with("application/jsonl; charset=utf-8")], good.clone(), 200, all(1, 0)),
-        ("json-lines", "POST", &[with("application/json-lines")], good.clone(), 200, all(1, 0)),
-        ("text", "POST", &[with("Text/Plain")], good.clone(), 200, all(1, 0)),
-        ("gzip", "POST", &[NDJSON, gzipped], gzip(&good), 200, all(1, 0)),
+        (
+            "jsonl",
+            "POST",
+            &[("content-type", "application/jsonl; charset=utf-8")],
+            good.clone(),
+            200,
+            all(1, 0),
+        ),
+        ("json-lines", "POST", &[("content-type", "application/json-lines")], good.clone(), 200, all(1, 0)),
+        ("text", "POST", &[("content-type", "Text/Plain")], good.clone(), 200, all(1, 0)),
+        ("gzip", "POST", &[NDJSON, GZIP], gzip(&good), 200, all(1, 0)),
         (
             "zstd",
             "POST",
@@ -113,14 +119,21 @@ fn every_request_gets_its_reply() {
         (
             "too large after gzip",
             "POST",
-            &[NDJSON, gzipped],
+            &[NDJSON, GZIP],
             gzip(&vec![b' '; 1 << 20]),
             413,
             "request_bytes_max".to_owned(),
         ),
-        ("no gzip", "POST", &[NDJSON, gzipped], good.clone(), 400, "not Gzip".to_owned()),
+        ("no gzip", "POST", &[NDJSON, GZIP], good.clone(), 400, "not Gzip".to_owned()),
         ("no type", "POST", &[], good.clone(), 415, "application/x-ndjson".to_owned()),
-        ("json", "POST", &[with("application/json")], good.clone(), 415, "application/x-ndjson".to_owned()),
+        (
+            "json",
+            "POST",
+            &[("content-type", "application/json")],
+            good.clone(),
+            415,
+            "application/x-ndjson".to_owned(),
+        ),
         ("br", "POST", &[NDJSON, ("content-encoding", "br")], good.clone(), 415, "gzip, zstd".to_owned()),
         ("short id", "POST", &[NDJSON, ("threadline-batch-id", "7")], good.clone(), 400, "batch-id".to_owned()),
         ("wrong method", "GET", &[], Vec::new(), 405, "POST".to_owned()),
@@ -153,7 +166,7 @@ fn lines_sent_again_are_kept_once_in_both_tables() {
     for (name, headers, body, want) in [
         ("first", &[NDJSON][..], MIXED.as_bytes(), (2, 1)),
         ("again", &[NDJSON], MIXED.as_bytes(), (2, 1)),
-        ("again, compressed", &[NDJSON, ("content-encoding", "gzip")], &gzip(MIXED.as_bytes()), (2, 1)),
+        ("again, compressed", &[NDJSON, GZIP], &gzip(MIXED.as_bytes()), (2, 1)),
         ("own id", &[NDJSON, id], MIXED.as_bytes(), (4, 2)),
         ("own id again, with other content", &[NDJSON, id], other, (4, 2)),
         ("other content", &[NDJSON], other, (5, 2)),
