@@ -2,6 +2,7 @@
 //! scopes are rendered once each. A column in which nothing was written is left out of the batch.
 
 use std::hash::Hasher as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::types::Int32Type;
@@ -17,7 +18,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::record::{Attribute, LogView, ResourceView, ScopeView, SpanView};
 use crate::schema::{KeyType, Layout, Origin, Table, fixed, verdict};
-use crate::value::{ObjectWriter, Value, write_str};
+use crate::value::{ObjectWriter, Value, same, write_str};
 
 /// Caps on one record. A record beyond them is refused alone.
 #[derive(Clone, Copy, Debug)]
@@ -75,14 +76,10 @@ pub struct BatchBuilder {
     rows: usize,
     bytes: usize,
     keys: Keys,
+    resources: Resources,
     resource: Dict,
-    resource_key: i32,
-    /// (promoted column, dictionary key or number) of the current resource.
-    resource_columns: Vec<(usize, i32)>,
     service: Dict,
-    service_key: i32,
     instance: Dict,
-    instance_key: i32,
     scope: Dict,
     scope_key: i32,
     ts: Vec<i64>,
@@ -126,13 +123,10 @@ impl BatchBuilder {
             rows: 0,
             bytes: 0,
             keys: Keys::default(),
+            resources: Resources::default(),
             resource: Dict::default(),
-            resource_key: NO_KEY,
-            resource_columns: Vec::new(),
             service: Dict::default(),
-            service_key: NO_KEY,
             instance: Dict::default(),
-            instance_key: NO_KEY,
             scope: Dict::default(),
             scope_key: NO_KEY,
             ts: Vec::new(),
@@ -182,7 +176,16 @@ impl BatchBuilder {
     }
 
     /// Sets the resource of the records that follow. It counts towards each record's size only once per batch.
+    #[inline]
     pub fn set_resource(&mut self, resource: &ResourceView<'_>) {
+        if !self.resources.recall(resource) {
+            self.new_resource(resource);
+        }
+    }
+
+    /// Sets a resource that was not set before, or is not remembered.
+    #[inline(never)]
+    fn new_resource(&mut self, resource: &ResourceView<'_>) {
         let find = |key: &str| {
             resource.attributes.iter().find_map(|(k, v)| match v {
                 Value::Str(text) if *k == key => Some(*text),
@@ -190,18 +193,22 @@ impl BatchBuilder {
             })
         };
         let key = |dict: &mut Dict, text: Option<&str>| text.map_or(NO_KEY, |text| dict.intern(text));
-        self.service_key = key(&mut self.service, find("service.name"));
-        self.instance_key = key(&mut self.instance, find("service.instance.id"));
-        self.resource_columns.clear();
+        let columns_start = self.resources.columns.len() as u32;
+        let mut set = SetResource {
+            service: key(&mut self.service, find("service.name")),
+            instance: key(&mut self.instance, find("service.instance.id")),
+            resource: NO_KEY,
+            columns: columns_start..columns_start,
+        };
         for (index, promoted) in self.layout.promoted.iter().enumerate() {
             if promoted.origin == Origin::Resource
                 && let (Some(text), Some(Column::Str(dict))) =
                     (find(&promoted.key), self.promoted.get_mut(index))
             {
-                self.resource_columns.push((index, dict.intern(text)));
+                self.resources.columns.push((index, dict.intern(text)));
+                set.columns.end += 1;
             }
         }
-        self.resource_key = NO_KEY;
         if !resource.attributes.is_empty()
             || resource.dropped_attributes_count > 0
             || !resource.schema_url.is_empty()
@@ -212,8 +219,9 @@ impl BatchBuilder {
             write_tail(&mut object, resource.dropped_attributes_count, resource.schema_url);
             object.end();
             self.bytes += json.len();
-            self.resource_key = self.resource.intern(&json);
+            set.resource = self.resource.intern(&json);
         }
+        self.resources.remember(set);
     }
 
     /// Sets the instrumentation scope of the records that follow.
@@ -372,11 +380,13 @@ impl BatchBuilder {
         self.verdict.set_unless_zero(row, verdict | placed.verdict);
         self.flags.set_unless_zero(row, i64::from(flags));
         self.dropped_attributes.set_unless_zero(row, i64::from(dropped_attributes_count));
-        self.resource.set_key(row, self.resource_key);
         self.scope.set_key(row, self.scope_key);
-        self.service.set_key(row, self.service_key);
-        self.instance.set_key(row, self.instance_key);
-        for &(index, key) in &self.resource_columns {
+        let set = &self.resources.current;
+        self.resource.set_key(row, set.resource);
+        self.service.set_key(row, set.service);
+        self.instance.set_key(row, set.instance);
+        let columns = set.columns.start as usize..set.columns.end as usize;
+        for &(index, key) in self.resources.columns.get(columns).unwrap_or_default() {
             if let Some(Column::Str(dict)) = self.promoted.get_mut(index) {
                 dict.set_key(row, key);
             }
@@ -509,6 +519,114 @@ impl Columns {
     }
 }
 
+/// How many resources of a batch are remembered.
+const RESOURCES_MAX: usize = 4096;
+/// Prints beyond this length are not.
+const RESOURCE_PRINT_BYTES_MAX: usize = 1024;
+
+/// Resources that were set in this batch. Lines of many sources come mixed, each with its resource; a resource that was
+/// set before is recalled by its *print*, an encoding that no other resource has.
+#[derive(Debug, Default)]
+struct Resources {
+    current: SetResource,
+    /// The print of the current one.
+    print: Vec<u8>,
+    print_hash: u64,
+    /// (Promoted column, dictionary key) of all.
+    columns: Vec<(usize, i32)>,
+    known: Vec<KnownResource>,
+    index: HashTable<u32>,
+    /// The prints of the known ones.
+    prints: Vec<u8>,
+}
+
+/// Dictionary keys of a resource.
+#[derive(Clone, Debug)]
+struct SetResource {
+    service: i32,
+    instance: i32,
+    resource: i32,
+    columns: Range<u32>,
+}
+
+impl Default for SetResource {
+    fn default() -> Self {
+        Self { service: NO_KEY, instance: NO_KEY, resource: NO_KEY, columns: 0..0 }
+    }
+}
+
+#[derive(Debug)]
+struct KnownResource {
+    hash: u64,
+    print: Range<u32>,
+    set: SetResource,
+}
+
+impl Resources {
+    /// Makes a resource the current one, if it was set before.
+    fn recall(&mut self, resource: &ResourceView<'_>) -> bool {
+        print_of(resource, &mut self.print);
+        let mut hasher = FxHasher::default();
+        hasher.write(&self.print);
+        self.print_hash = hasher.finish();
+        let (known, prints, print) = (&self.known, &self.prints, self.print.as_slice());
+        let same = |at: &u32| {
+            known.get(*at as usize).is_some_and(|known| {
+                prints.get(known.print.start as usize..known.print.end as usize) == Some(print)
+            })
+        };
+        let found = self.index.find(self.print_hash, same).and_then(|at| known.get(*at as usize));
+        if let Some(found) = found {
+            self.current = found.set.clone();
+        }
+        found.is_some()
+    }
+
+    /// Makes the resource whose print was looked for in vain the current one.
+    fn remember(&mut self, set: SetResource) {
+        self.current = set.clone();
+        if self.known.len() < RESOURCES_MAX && self.print.len() <= RESOURCE_PRINT_BYTES_MAX {
+            let start = self.prints.len() as u32;
+            self.prints.extend_from_slice(&self.print);
+            let (hash, print) = (self.print_hash, start..self.prints.len() as u32);
+            let known = &mut self.known;
+            let hash_of = |at: &u32| known.get(*at as usize).map_or(0, |known| known.hash);
+            self.index.insert_unique(hash, known.len() as u32, hash_of);
+            known.push(KnownResource { hash, print, set });
+        }
+    }
+}
+
+/// Writes the print. Texts end with a byte that UTF-8 does not have.
+#[inline]
+fn print_of(resource: &ResourceView<'_>, out: &mut Vec<u8>) {
+    const END: u8 = 0xff;
+    out.clear();
+    for (key, value) in resource.attributes {
+        out.extend_from_slice(key.as_bytes());
+        out.push(END);
+        match value {
+            Value::Str(text) => out.extend_from_slice(text.as_bytes()),
+            other => print_other(other, out),
+        }
+        out.push(END);
+    }
+    if resource.dropped_attributes_count > 0 || !resource.schema_url.is_empty() {
+        out.push(END);
+        out.extend_from_slice(&resource.dropped_attributes_count.to_le_bytes());
+        out.extend_from_slice(resource.schema_url.as_bytes());
+    }
+}
+
+/// A value that is no text: a byte that UTF-8 does not have, and its typed JSON, which tells the types apart.
+#[inline(never)]
+fn print_other(value: &Value<'_>, out: &mut Vec<u8>) {
+    let mut json = String::new();
+    value.write_json(&mut json);
+    out.push(0xfe);
+    out.extend_from_slice(json.as_bytes());
+}
+
 /// How many attribute keys of a batch are remembered.
 const KEYS_MAX: usize = 1024;
 
@@ -567,7 +685,7 @@ impl Keys {
     fn find(&mut self, position: usize, key: &str, layout: &Layout) -> Known<'_> {
         let recent = self.recent.get(position).copied().unwrap_or(u32::MAX) as usize;
         let at = match self.known.get(recent) {
-            Some(known) if known.text() == key => recent,
+            Some(known) if same(known.text().as_bytes(), key.as_bytes()) => recent,
             _ => match self.find_slow(position, key, layout) {
                 Some(at) => at,
                 None => return Known { column: promoted_column(layout, key), json: None },
@@ -635,7 +753,8 @@ fn dict_value<'a>(text: &'a str, ends: &[i32], key: i32) -> Option<&'a str> {
 impl Dict {
     #[inline]
     fn intern(&mut self, text: &str) -> i32 {
-        if dict_value(&self.text, &self.ends, self.last) != Some(text) {
+        let last = dict_value(&self.text, &self.ends, self.last);
+        if !last.is_some_and(|last| same(last.as_bytes(), text.as_bytes())) {
             self.last = self.intern_slow(text);
         }
         self.last
@@ -644,7 +763,10 @@ impl Dict {
     fn intern_slow(&mut self, text: &str) -> i32 {
         let (values, ends) = (&mut self.text, &mut self.ends);
         let hash_of = |key: &i32| hash(dict_value(values, ends, *key).unwrap_or_default());
-        match self.known.entry(hash(text), |key| dict_value(values, ends, *key) == Some(text), hash_of) {
+        let same_text = |key: &i32| {
+            dict_value(values, ends, *key).is_some_and(|known| same(known.as_bytes(), text.as_bytes()))
+        };
+        match self.known.entry(hash(text), same_text, hash_of) {
             Entry::Occupied(entry) => *entry.get(),
             Entry::Vacant(entry) => {
                 let key = ends.len() as i32;

@@ -22,14 +22,22 @@ macro_rules! id {
 
             /// From hex digits of any case; `None` when the length is wrong, a digit is none, or all are zero.
             pub fn from_hex(text: &str) -> Option<Self> {
-                let text = text.as_bytes();
-                if text.len() != 2 * $len {
-                    return None;
+                let digits: &[u8; 2 * $len] = text.as_bytes().try_into().ok()?;
+                // Without an early end, so that all digits are looked at together.
+                let mut halves = [0u8; 2 * $len];
+                let mut good = true;
+                for (half, char) in halves.iter_mut().zip(digits) {
+                    let digit = char.wrapping_sub(b'0');
+                    let letter = (char | 0x20).wrapping_sub(b'a');
+                    *half = if digit < 10 { digit } else { letter.wrapping_add(10) };
+                    good &= (digit < 10) | (letter < 6);
                 }
                 let mut id = [0u8; $len];
-                for (byte, pair) in id.iter_mut().zip(text.chunks_exact(2)) {
-                    let [high, low] = pair else { return None };
-                    *byte = digit(*high)? << 4 | digit(*low)?;
+                for (byte, [high, low]) in id.iter_mut().zip(halves.as_chunks::<2>().0) {
+                    *byte = high << 4 | low;
+                }
+                if !good {
+                    return None;
                 }
                 Self::from_bytes(&id)
             }
@@ -71,15 +79,6 @@ id!(
     SpanId,
     8
 );
-
-fn digit(c: u8) -> Option<u8> {
-    match c {
-        b'0'..=b'9' => Some(c - b'0'),
-        b'a'..=b'f' => Some(c - b'a' + 10),
-        b'A'..=b'F' => Some(c - b'A' + 10),
-        _ => None,
-    }
-}
 
 #[cfg(test)]
 mod tests {

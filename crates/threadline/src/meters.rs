@@ -17,29 +17,32 @@ pub(crate) fn signal_name(signal: Signal) -> &'static str {
     }
 }
 
-/// How an OTLP request came.
+/// How a request with records came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     /// OTLP/gRPC.
     Grpc,
     /// OTLP/HTTP.
     Http,
+    /// JSON lines over HTTP. Such a request may hold records of both tables; all but its records count as logs.
+    Jsonl,
 }
 
 impl Transport {
     /// All transports.
-    pub(crate) const ALL: [Transport; 2] = [Transport::Grpc, Transport::Http];
+    pub(crate) const ALL: [Transport; 3] = [Transport::Grpc, Transport::Http, Transport::Jsonl];
 
     /// Name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Transport::Grpc => "grpc",
             Transport::Http => "http",
+            Transport::Jsonl => "jsonl",
         }
     }
 }
 
-/// How an OTLP request ended.
+/// How a request with records ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestEnd {
     /// Success, partial or full.

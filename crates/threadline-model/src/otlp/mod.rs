@@ -24,6 +24,7 @@ use std::fmt;
 use crate::builder::BatchBuilder;
 use crate::record::{LogView, Refusal, SpanView};
 
+pub(crate) use reader::{code_point, number_len};
 pub use response::{Signal, Status, encode_response, encode_status};
 
 /// How deep arrays and maps may lie in one another in a value.

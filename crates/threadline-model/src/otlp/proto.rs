@@ -432,26 +432,26 @@ fn key_value(bytes: &[u8]) -> Result<(&str, Option<Pieces<'_>>), Fault> {
     Ok((key, value))
 }
 
-/// The `KeyValue` that is a short key and one short string, small int or bool, each sent once and in this order: the
-/// usual case. `None` says nothing about any other.
+/// Adds the `KeyValue` that is a short key and one short string, small int or bool, each sent once and in this order: the
+/// usual case. `false`, and nothing is added, for any other.
 #[inline]
-fn short_attribute(bytes: &[u8]) -> Option<(&str, Value<'_>)> {
-    let [0x0a, key_len @ 0..0x80, rest @ ..] = bytes else { return None };
-    let (key, rest) = rest.split_at_checked(usize::from(*key_len))?;
-    let [0x12, len @ 0..0x80, any @ ..] = rest else { return None };
+fn short_attribute<'a>(bytes: &'a [u8], scratch: &mut Scratch<'a>) -> bool {
+    let [0x0a, key_len @ 0..0x80, rest @ ..] = bytes else { return false };
+    let Some((key, rest)) = rest.split_at_checked(usize::from(*key_len)) else { return false };
+    let [0x12, len @ 0..0x80, any @ ..] = rest else { return false };
     if any.len() != usize::from(*len) {
-        return None;
+        return false;
     }
     let value = match any {
         [0x0a, len @ 0..0x80, text @ ..] if usize::from(*len) == text.len() => {
-            Value::Str(std::str::from_utf8(text).ok()?)
+            return scratch.push_text(key, text);
         }
         [0x10, bool @ 0..=1] => Value::Bool(*bool == 1),
         [0x18, low @ 0..0x80] => Value::Int(i64::from(*low)),
         [0x18, low @ 0x80..=0xff, high @ 0..0x80] => Value::Int(i64::from(*low & 0x7f) | i64::from(*high) << 7),
-        _ => return None,
+        _ => return false,
     };
-    Some((std::str::from_utf8(key).ok()?, value))
+    scratch.push_scalar(key, value)
 }
 
 /// Adds the `KeyValue` in `field` to the attributes.
@@ -463,8 +463,7 @@ fn attribute<'a>(field: &Field<'a>, scratch: &mut Scratch<'a>) -> Result<(), Fau
 
 #[inline]
 fn attribute_item<'a>(bytes: &'a [u8], scratch: &mut Scratch<'a>) -> Result<(), Fault> {
-    if let Some((key, value)) = short_attribute(bytes) {
-        scratch.push_plain(key, value);
+    if short_attribute(bytes, scratch) {
         return Ok(());
     }
     let (key, value) = key_value(bytes)?;

@@ -367,7 +367,7 @@ fn not_utf8(at: usize) -> Fault {
 }
 
 /// Length of the number at the front, by JSON's grammar; `None` when it is none.
-pub(super) fn number_len(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn number_len(bytes: &[u8]) -> Option<usize> {
     let digits = |at: usize| bytes.iter().skip(at).take_while(|b| b.is_ascii_digit()).count();
     let mut at = usize::from(bytes.first() == Some(&b'-'));
     let whole = digits(at);
@@ -424,7 +424,7 @@ fn unescape(raw: RawString<'_>, out: &mut String) -> Result<(), Fault> {
 }
 
 /// The character of the `\uXXXX` at the front, with its low surrogate where it needs one, and its length.
-fn code_point(escaped: &[u8]) -> Option<(char, usize)> {
+pub(crate) fn code_point(escaped: &[u8]) -> Option<(char, usize)> {
     let unit = |at: usize| {
         let digits = escaped.get(at..at + 4)?;
         digits.iter().try_fold(0u32, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))

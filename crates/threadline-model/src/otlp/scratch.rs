@@ -5,7 +5,7 @@ use std::mem;
 use std::ops::Range;
 
 use crate::record::Attribute;
-use crate::value::Value;
+use crate::value::{Value, same};
 
 /// Text in the request or in the arena.
 #[derive(Clone, Debug)]
@@ -65,6 +65,30 @@ pub(super) struct Scratch<'a> {
     slots: Vec<(usize, Text<'a>, Any<'a>)>,
     pub(super) arena: Arena,
     spare: Vec<Attribute<'static>>,
+    /// By position: key and text of the attribute that was there in a record before.
+    recent: Recent<'a>,
+}
+
+/// How many positions are remembered; further ones share these.
+const RECENT_MAX: usize = 32;
+
+/// What was at each position.
+#[derive(Debug)]
+struct Recent<'a>([(&'a str, &'a str); RECENT_MAX]);
+
+impl Default for Recent<'_> {
+    fn default() -> Self {
+        Self([("", ""); RECENT_MAX])
+    }
+}
+
+/// The text of `bytes`, if it is one. `recent` was there before: when it has the same bytes, nothing is checked again.
+#[inline(always)]
+fn recall<'a>(bytes: &'a [u8], recent: &mut &'a str) -> Option<&'a str> {
+    if !same(bytes, recent.as_bytes()) {
+        *recent = std::str::from_utf8(bytes).ok()?;
+    }
+    Some(recent)
 }
 
 impl<'a> Scratch<'a> {
@@ -83,6 +107,33 @@ impl<'a> Scratch<'a> {
     #[inline]
     pub(super) fn push_plain(&mut self, key: &'a str, value: Value<'a>) {
         self.list.push((key, value));
+    }
+
+    /// Adds an attribute whose value is a text; `false`, and nothing is added, when it or the key is not UTF-8.
+    #[inline]
+    pub(super) fn push_text(&mut self, key: &'a [u8], value: &'a [u8]) -> bool {
+        let (recent_key, recent_value) = self.recent();
+        let (Some(key), Some(value)) = (recall(key, recent_key), recall(value, recent_value)) else {
+            return false;
+        };
+        self.list.push((key, Value::Str(value)));
+        true
+    }
+
+    /// The same for a value that is no text.
+    #[inline]
+    pub(super) fn push_scalar(&mut self, key: &'a [u8], value: Value<'a>) -> bool {
+        let Some(key) = recall(key, self.recent().0) else { return false };
+        self.list.push((key, value));
+        true
+    }
+
+    /// What was at the position that is next.
+    #[inline(always)]
+    fn recent(&mut self) -> (&mut &'a str, &mut &'a str) {
+        let at = self.list.len() % RECENT_MAX;
+        let (key, value) = &mut self.recent.0[at];
+        (key, value)
     }
 
     pub(super) fn push(&mut self, key: Text<'a>, value: Any<'a>) {

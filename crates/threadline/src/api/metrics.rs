@@ -64,7 +64,7 @@ fn each_intake(api: &Api) -> impl Iterator<Item = (String, &IntakeMeters)> {
 }
 
 fn intake(api: &Api, page: &mut Page) {
-    page.head("ingest_requests_total", "counter", "OTLP requests by how they ended.");
+    page.head("ingest_requests_total", "counter", "Requests with records by how they ended.");
     for (labels, meters) in each_intake(api) {
         for (end, count) in RequestEnd::ALL.into_iter().zip(&meters.requests) {
             page.line("ingest_requests_total", &format!("{labels},end=\"{}\"", end.name()), count.get());
@@ -73,7 +73,7 @@ fn intake(api: &Api, page: &mut Page) {
     type Count = fn(&IntakeMeters) -> u64;
     let counts: [(&str, &str, Count); 4] = [
         ("ingest_records_total", "Records kept.", |m| m.records.get()),
-        ("ingest_records_refused_total", "Records refused by partial success.", |m| m.refused.get()),
+        ("ingest_records_refused_total", "Records refused alone.", |m| m.refused.get()),
         ("ingest_received_bytes_total", "Bytes of requests as received.", |m| m.bytes_received.get()),
         ("ingest_decoded_bytes_total", "Bytes of requests after decompression.", |m| m.bytes_decoded.get()),
     ];

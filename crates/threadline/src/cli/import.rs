@@ -4,16 +4,17 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 use threadline_model::builder::RecordLimits;
+use threadline_model::jsonl::Mapping;
 use threadline_store::{Env, Store};
 
 use super::args::SettingArgs;
 use super::failure::Failure;
 use super::source::{Source, decode};
-use crate::import::mapping::Mapping;
 use crate::import::sink::{DataSink, HubSink, SinkError};
 use crate::import::{self, LineFormat, Options};
 
@@ -66,7 +67,7 @@ impl Import {
         let settings = SettingArgs::default().load()?.settings;
         let options = Options {
             files: self.files,
-            mapping,
+            mapping: Arc::new(mapping),
             format: match self.format {
                 LineKind::Auto => LineFormat::Auto,
                 LineKind::Ndjson => LineFormat::Ndjson,

@@ -271,3 +271,137 @@ fn map_value(out: &mut Vec<u8>, json: &str) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use arrow_array::RecordBatch;
+    use threadline_model::builder::{BatchBuilder, RecordLimits};
+    use threadline_model::jsonl::{self, LineParser, Mapping, Record};
+    use threadline_model::otlp::{self, Format};
+    use threadline_model::schema::{Layout, Table};
+
+    use super::RequestBuilder;
+
+    const TRACE: &str = "e8a3352051e85c13136b27945b8cab5b";
+
+    /// What the encoder writes is what the usual OTLP types read.
+    #[test]
+    fn requests_are_otlp() {
+        use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+        use prost::Message as _;
+        let mut builder = RequestBuilder::default();
+        let mut parser = LineParser::new(Arc::new(Mapping::default()));
+        let long = "x".repeat(300);
+        for (service, body) in [("a", "1"), ("b", long.as_str()), ("a", "3")] {
+            let line = format!(
+                r#"{{"service":"{service}","body":"{body}","severity":"warn","ts":1674981729,"trace_id":"{TRACE}","n":-1,"d":0.5,"l":[1,"x",{{"$k":false}}]}}"#
+            );
+            parser
+                .parse(line.as_bytes(), |parsed| match &parsed.record {
+                    Record::Log(log) => builder.log(&parsed.resource, &parsed.scope, log),
+                    Record::Span(_) => panic!("a span"),
+                })
+                .unwrap();
+        }
+        assert_eq!(builder.records(), 3);
+        let request = ExportLogsServiceRequest::decode(builder.finish().as_slice()).unwrap();
+        assert_eq!((builder.records(), builder.finish().len()), (0, 0));
+        let bodies: Vec<Vec<String>> = request
+            .resource_logs
+            .iter()
+            .map(|resource| {
+                resource.scope_logs[0]
+                    .log_records
+                    .iter()
+                    .map(|log| format!("{:?}", log.body))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(bodies.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
+        assert!(bodies[1][0].contains(&long));
+        let log = &request.resource_logs[0].scope_logs[0].log_records[0];
+        assert_eq!((log.time_unix_nano, log.severity_number), (1_674_981_729_000_000_000, 13));
+        assert_eq!(log.trace_id, threadline_model::id::TraceId::from_hex(TRACE).unwrap().0);
+        let shown: Vec<String> = log.attributes.iter().map(|a| format!("{}:{:?}", a.key, a.value)).collect();
+        let shown = shown.join(" ");
+        for part in [
+            "n:",
+            "IntValue(-1)",
+            "d:",
+            "DoubleValue(0.5)",
+            "l:",
+            "StringValue(\"x\")",
+            "key: \"$k\"",
+            "BoolValue(false)",
+        ] {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
+    }
+
+    fn builder(table: Table) -> BatchBuilder {
+        BatchBuilder::new(Arc::new(Layout::base(table)), 1_700_000_000_000_000, RecordLimits::default())
+    }
+
+    /// The columns of a line that the importer sends as OTLP.
+    fn imported(parser: &mut LineParser, line: &str) -> (Table, Option<RecordBatch>) {
+        let mut request = RequestBuilder::default();
+        let table = parser
+            .parse(line.as_bytes(), |parsed| match &parsed.record {
+                Record::Log(log) => {
+                    request.log(&parsed.resource, &parsed.scope, log);
+                    Table::Logs
+                }
+                Record::Span(span) => {
+                    request.span(&parsed.resource, &parsed.scope, span);
+                    Table::Spans
+                }
+            })
+            .unwrap();
+        let (mut columns, request) = (builder(table), request.finish());
+        match table {
+            Table::Logs => otlp::decode_logs(Format::Protobuf, &request, &mut columns, &mut |_| 0),
+            Table::Spans => otlp::decode_traces(Format::Protobuf, &request, &mut columns, &mut |_| 0),
+        }
+        .unwrap();
+        (table, columns.finish().unwrap())
+    }
+
+    fn check(parser: &mut LineParser, line: &str) {
+        let (table, imported) = imported(parser, line);
+        let (mut logs, mut spans) = (builder(Table::Logs), builder(Table::Spans));
+        jsonl::decode(line.as_bytes(), parser, 4 << 20, &mut logs, &mut spans);
+        let sent = match table {
+            Table::Logs => logs.finish().unwrap(),
+            Table::Spans => spans.finish().unwrap(),
+        };
+        assert_eq!(sent, imported, "{line}");
+    }
+
+    #[test]
+    fn a_line_is_the_same_record_imported_or_sent() {
+        let mut parser = LineParser::new(Arc::new(Mapping::default()));
+        for line in [
+            r#"{"ts":1674981729,"service":"a","pod":"p","host":"h","level":"warn","msg":"m","logger":"l","n":-1,"d":0.5}"#,
+            r#"{"msg":{"a":[1,2.5,"x\n",null,{"$k":true}]},"x":null,"y":"","l":[],"o":{},"attributes":{"k":1e30}}"#,
+            r#"{"trace_id":"e8a3352051e85c13136b27945b8cab5b","span_id":"dea06c5b784cbd1d","parent_span_id":"aea06c5b784cbd1d","name":"GET","start_time":"2026-01-05T00:00:00Z","duration_ms":1.5,"kind":"server","status":"error","flags":1}"#,
+            r#"{"event_name":"e","observed_time":"2026-01-05T00:00:00.5Z","severity_number":3,"trace_flags":"01","resource":{"r":true}}"#,
+        ] {
+            check(&mut parser, line);
+        }
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/trainticket");
+        if !folder.exists() {
+            eprintln!("skipped: ../shared/data/trainticket is not beside the repository");
+            return;
+        }
+        for name in ["logs.ndjson.zst", "spans.ndjson.zst"] {
+            let file = std::fs::File::open(folder.join(name)).unwrap();
+            for line in BufReader::new(zstd::Decoder::new(file).unwrap()).lines().take(20_000) {
+                check(&mut parser, &line.unwrap());
+            }
+        }
+    }
+}

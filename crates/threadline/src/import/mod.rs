@@ -2,7 +2,7 @@
 //!
 //! Vocabulary:
 //! - *chunk*: some consecutive lines of a file ([`input`]), the unit of work;
-//! - *mapping*: which field of a line becomes what ([`mapping`]);
+//! - *mapping*: which field of a line becomes what ([`threadline_model::jsonl`]);
 //! - *sink*: where records go ([`sink`]).
 //!
 //! One thread reads and decompresses; workers parse chunks, encode them as OTLP requests and send them, each one
@@ -11,13 +11,10 @@
 
 mod encode;
 pub mod input;
-pub mod mapping;
-pub mod ndjson;
 mod otlp_lines;
 pub mod progress;
 pub mod sink;
 pub mod summary;
-pub mod time;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,20 +22,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_chan
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use threadline_model::jsonl::{self, LineError, LineParser, Mapping, Record};
 use threadline_model::otlp;
 use threadline_model::schema::Table;
 
 use self::encode::RequestBuilder;
 use self::input::{Chunk, Lines};
-use self::mapping::Mapping;
-use self::ndjson::{LineError, LineParser, Record};
 use self::otlp_lines::{Part, Parts};
 use self::progress::{Counters, Progress};
 use self::sink::{Payload, Sink, SinkError, Taken};
 use self::summary::Summary;
-
-#[cfg(test)]
-mod cases;
 
 /// What lines are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +51,7 @@ pub struct Options {
     /// Files; `-` for standard input.
     pub files: Vec<PathBuf>,
     /// Which field becomes what.
-    pub mapping: Mapping,
+    pub mapping: Arc<Mapping>,
     /// What lines are.
     pub format: LineFormat,
     /// Lines per request at most.
@@ -158,7 +151,7 @@ impl<'a> Worker<'a> {
             options,
             sink,
             counters,
-            parser: LineParser::new(options.mapping.clone()),
+            parser: LineParser::new(Arc::clone(&options.mapping)),
             logs: RequestBuilder::default(),
             spans: RequestBuilder::default(),
             parts: Parts::default(),
@@ -186,7 +179,7 @@ impl<'a> Worker<'a> {
         }
         for (number, line) in (chunk.first_line..).zip(chunk.text.split(|byte| *byte == b'\n')) {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if !line.iter().all(u8::is_ascii_whitespace) {
+            if !jsonl::is_blank(line) {
                 self.summary.lines += 1;
                 if let Err(error) = self.line(line, number) {
                     self.summary.reject(error.kind(), 1, file, number, error.to_string());
@@ -199,7 +192,7 @@ impl<'a> Worker<'a> {
 
     fn line(&mut self, line: &[u8], number: u64) -> Result<(), LineError> {
         let otlp = match self.options.format {
-            LineFormat::Auto => otlp_lines::is_otlp(line),
+            LineFormat::Auto => jsonl::is_otlp(line),
             LineFormat::Ndjson => false,
             LineFormat::OtlpJson => true,
         };

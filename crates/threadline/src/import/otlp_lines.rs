@@ -4,9 +4,8 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+use threadline_model::jsonl::LineError;
 use threadline_model::schema::Table;
-
-use super::ndjson::LineError;
 
 /// Parts of requests, by table: each a `ResourceLogs` or `ResourceSpans` with its number of records.
 #[derive(Clone, Debug, Default)]
@@ -46,27 +45,6 @@ struct Resource {
 struct Scope {
     #[serde(default, alias = "logRecords", alias = "log_records", alias = "spans")]
     records: Vec<IgnoredAny>,
-}
-
-/// Whether a line is OTLP/JSON and no record of its own.
-pub(super) fn is_otlp(line: &[u8]) -> bool {
-    // A text may read like a key; a key has its colon.
-    let key = |name: &str| {
-        let quoted = format!("\"{name}\"");
-        memchr::memmem::find_iter(line, quoted.as_bytes()).any(|at| {
-            let after = line.get(at + quoted.len()..).unwrap_or_default();
-            after.trim_ascii_start().first() == Some(&b':')
-        })
-    };
-    let first = line.iter().position(|byte| *byte == b'"').and_then(|at| line.get(at..)).unwrap_or_default();
-    let starts = |name: &str| first.starts_with(format!("\"{name}").as_bytes());
-    starts("resourceLogs")
-        || starts("resourceSpans")
-        || starts("resourceMetrics")
-        || starts("resource_")
-            && ["resource_logs", "resource_spans", "resource_metrics"].into_iter().any(starts)
-        || (starts("resource\"") || starts("scope") || starts("schema"))
-            && ["scopeLogs", "scopeSpans", "scope_logs", "scope_spans"].into_iter().any(key)
 }
 
 impl Parts {
@@ -132,22 +110,16 @@ mod tests {
 
     #[test]
     fn lines_of_the_file_exporter_are_joined() {
-        for (line, otlp, logs, spans) in [
-            (r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{},{}]}]},{"scopeLogs":[]}]}"#, true, 2, 0),
-            (r#"{"resource_spans":[{"scope_spans":[{"spans":[{}]},{"spans":[{},{}]}]}]}"#, true, 0, 3),
-            (r#"{"resource":{},"scopeLogs":[{"logRecords":[{}]}]}"#, true, 1, 0),
-            (r#"{"resource":{},"scopeSpans":[{"spans":[{}]}]}"#, true, 0, 1),
-            (r#"{"resource":{"a":1},"body":"scopeLogs"}"#, false, 0, 0),
-            (r#"{"body":"x"}"#, false, 0, 0),
-            ("", false, 0, 0),
+        for (line, logs, spans) in [
+            (r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{},{}]}]},{"scopeLogs":[]}]}"#, 2, 0),
+            (r#"{"resource_spans":[{"scope_spans":[{"spans":[{}]},{"spans":[{},{}]}]}]}"#, 0, 3),
+            (r#"{"resource":{},"scopeLogs":[{"logRecords":[{}]}]}"#, 1, 0),
+            (r#"{"resource":{},"scopeSpans":[{"spans":[{}]}]}"#, 0, 1),
         ] {
-            assert_eq!(is_otlp(line.as_bytes()), otlp, "{line}");
-            if otlp {
-                let mut parts = Parts::default();
-                parts.add(line.as_bytes(), 1).unwrap();
-                let sum = |parts: &[Part]| parts.iter().map(|part| part.records).sum::<u64>();
-                assert_eq!((sum(&parts.logs), sum(&parts.spans)), (logs, spans), "{line}");
-            }
+            let mut parts = Parts::default();
+            parts.add(line.as_bytes(), 1).unwrap();
+            let sum = |parts: &[Part]| parts.iter().map(|part| part.records).sum::<u64>();
+            assert_eq!((sum(&parts.logs), sum(&parts.spans)), (logs, spans), "{line}");
         }
         let part = |json: &str| Part { json: json.to_owned(), records: 1, line: 1 };
         assert_eq!(request(Table::Logs, &[part("{}"), part("{}")]), b"{\"resourceLogs\":[{},{}]}");

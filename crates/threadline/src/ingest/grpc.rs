@@ -15,7 +15,7 @@ use threadline_model::otlp::{Format, Signal, Status, encode_response, encode_sta
 
 use super::compression::Encoding;
 use super::reply::code;
-use super::{Delivery, Intake, Receipt, Refusal, body, client_batch_id};
+use super::{Content, Delivery, Intake, Receipt, Refusal, body, client_batch_id};
 use crate::meters::Transport;
 use crate::serve::Handler;
 
@@ -100,9 +100,8 @@ impl Endpoint {
             (true, encoding) => encoding,
         };
         let delivery = Delivery {
-            signal,
+            content: Content::Otlp(signal, Format::Protobuf),
             transport: Transport::Grpc,
-            format: Format::Protobuf,
             encoding,
             body,
             lease,

@@ -1,4 +1,5 @@
 //! OTLP/HTTP: `POST /v1/{logs,traces,metrics}`, protobuf and JSON; replies in the request's format; CORS by setting.
+//! Beside it `POST /v1/jsonl`, which takes JSON lines.
 
 use std::sync::Arc;
 
@@ -11,17 +12,28 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use threadline_model::otlp::{Format, Signal, Status, encode_response, encode_status};
+use threadline_model::value::write_str;
 
 use super::compression::Encoding;
 use super::reply::{code, seconds};
-use super::{Delivery, Intake, Receipt, Refusal, body, client_batch_id};
+use super::{Content, Delivery, Intake, Receipt, Refusal, body, client_batch_id};
 use crate::meters::Transport;
 use crate::serve::Handler;
 
 /// Seconds that a browser may remember a preflight.
 const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
-/// OTLP/HTTP.
+/// Content types of JSON lines.
+const LINES_TYPES: [&str; 6] = [
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/json-lines",
+    "application/x-jsonlines",
+    "text/plain",
+];
+
+/// OTLP/HTTP and JSON lines.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     intake: Arc<Intake>,
@@ -40,7 +52,7 @@ impl Handler for Endpoint {
         let mut response = if allowed {
             self.route(request).await
         } else {
-            let message = "browsers may send OTLP from the origins of the setting cors_origins only";
+            let message = "browsers may send records from the origins of the setting cors_origins only";
             failure(format_of(request.headers()), StatusCode::FORBIDDEN, code::PERMISSION_DENIED, message)
         };
         if let Some(origin) = origin {
@@ -62,21 +74,24 @@ impl Endpoint {
     async fn route(&self, request: Request<Incoming>) -> Response<Body> {
         let format = format_of(request.headers());
         let signal = match request.uri().path() {
-            "/v1/logs" => Signal::Logs,
-            "/v1/traces" => Signal::Traces,
-            "/v1/metrics" => Signal::Metrics,
+            "/v1/logs" => Some(Signal::Logs),
+            "/v1/traces" => Some(Signal::Traces),
+            "/v1/metrics" => Some(Signal::Metrics),
+            "/v1/jsonl" => None,
             path => {
                 let message = format!(
-                    "nothing is at {path}: this port takes OTLP/HTTP at /v1/logs, /v1/traces and /v1/metrics"
+                    "nothing is at {path}: this port takes OTLP/HTTP at /v1/logs, /v1/traces and /v1/metrics, and \
+                     JSON lines at /v1/jsonl"
                 );
                 return failure(format, StatusCode::NOT_FOUND, code::NOT_FOUND, &message);
             }
         };
-        match *request.method() {
-            Method::POST => self.export(signal, request).await,
-            Method::OPTIONS => preflight(request.headers()),
+        match (request.method(), signal) {
+            (&Method::POST, Some(signal)) => self.export(signal, request).await,
+            (&Method::POST, None) => self.lines(request).await,
+            (&Method::OPTIONS, _) => preflight(request.headers()),
             _ => {
-                let message = "OTLP/HTTP is sent by POST";
+                let message = "records are sent by POST";
                 let status = StatusCode::METHOD_NOT_ALLOWED;
                 let mut response = failure(format, status, code::UNIMPLEMENTED, message);
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, OPTIONS"));
@@ -90,14 +105,9 @@ impl Endpoint {
             let message = "the content type must be application/x-protobuf or application/json";
             return failure(None, StatusCode::UNSUPPORTED_MEDIA_TYPE, code::INVALID_ARGUMENT, message);
         };
-        let Some(encoding) = encoding_of(request.headers()) else {
-            let message = format!("the content encoding must be one of {}", Encoding::ACCEPTED);
-            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            let mut response = failure(Some(format), status, code::INVALID_ARGUMENT, &message);
-            response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(Encoding::ACCEPTED));
-            return response;
-        };
-        let outcome = self.deliver(signal, format, encoding, request).await;
+        let Some(encoding) = encoding_of(request.headers()) else { return unknown_encoding(format) };
+        let content = Content::Otlp(signal, format);
+        let outcome = self.deliver(content, Transport::Http, encoding, request).await;
         self.intake.count(signal, Transport::Http, &outcome);
         match outcome {
             Ok(receipt) => success(format, signal, &receipt),
@@ -105,25 +115,44 @@ impl Endpoint {
         }
     }
 
+    async fn lines(&self, request: Request<Incoming>) -> Response<Body> {
+        let content_type = essence_of(request.headers()).unwrap_or_default();
+        if !LINES_TYPES.iter().any(|known| known.eq_ignore_ascii_case(content_type)) {
+            let message = format!("the content type must be one of {}", LINES_TYPES.join(", "));
+            return failure(None, StatusCode::UNSUPPORTED_MEDIA_TYPE, code::INVALID_ARGUMENT, &message);
+        }
+        let Some(encoding) = encoding_of(request.headers()) else { return unknown_encoding(Format::Json) };
+        let outcome = self.deliver(Content::Lines, Transport::Jsonl, encoding, request).await;
+        self.intake.count(Signal::Logs, Transport::Jsonl, &outcome);
+        match outcome {
+            Ok(receipt) => respond(StatusCode::OK, Format::Json, lines_reply(&receipt).into_bytes()),
+            Err(refusal) => refused(Format::Json, &refusal),
+        }
+    }
+
     async fn deliver(
         &self,
-        signal: Signal,
-        format: Format,
+        content: Content,
+        transport: Transport,
         encoding: Encoding,
         request: Request<Incoming>,
     ) -> Result<Receipt, Refusal> {
         let batch_id = client_batch_id(request.headers())?;
         let bytes_max = encoding.received_bytes_max(self.intake.request_bytes_max());
         let (body, lease) = body::read(&self.intake, request.into_body(), bytes_max).await?;
-        let transport = Transport::Http;
-        self.intake.take(Delivery { signal, transport, format, encoding, body, lease, batch_id }).await
+        self.intake.take(Delivery { content, transport, encoding, body, lease, batch_id }).await
     }
 }
 
-/// The format that the content type names; parameters such as `charset=utf-8` do not matter.
-fn format_of(headers: &HeaderMap) -> Option<Format> {
+/// The content type; parameters such as `charset=utf-8` do not matter.
+fn essence_of(headers: &HeaderMap) -> Option<&str> {
     let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    Some(content_type.split(';').next().unwrap_or_default().trim())
+}
+
+/// The OTLP format that the content type names.
+fn format_of(headers: &HeaderMap) -> Option<Format> {
+    let essence = essence_of(headers)?;
     if essence.eq_ignore_ascii_case("application/x-protobuf") {
         Some(Format::Protobuf)
     } else if essence.eq_ignore_ascii_case("application/json") {
@@ -137,6 +166,27 @@ fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
     let mut values = headers.get_all(CONTENT_ENCODING).into_iter();
     let first = values.next().map_or(Some(Encoding::Identity), |value| Encoding::parse(value.to_str().ok()?));
     first.filter(|_| values.next().is_none())
+}
+
+fn unknown_encoding(format: Format) -> Response<Body> {
+    let message = format!("the content encoding must be one of {}", Encoding::ACCEPTED);
+    let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    let mut response = failure(Some(format), status, code::INVALID_ARGUMENT, &message);
+    response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(Encoding::ACCEPTED));
+    response
+}
+
+/// What is said of lines: `{"accepted":2,"rejected":1,"errors":[{"line":2,"reason":"…"}]}`.
+fn lines_reply(receipt: &Receipt) -> String {
+    let mut out = format!("{{\"accepted\":{},\"rejected\":{},\"errors\":[", receipt.accepted, receipt.rejected);
+    for (at, fault) in receipt.faults.iter().enumerate() {
+        let comma = if at > 0 { "," } else { "" };
+        out.push_str(&format!("{comma}{{\"line\":{},\"reason\":", fault.line));
+        write_str(&mut out, &fault.reason);
+        out.push('}');
+    }
+    out.push_str("]}\n");
+    out
 }
 
 fn content_type(format: Format) -> HeaderValue {

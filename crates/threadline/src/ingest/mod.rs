@@ -1,5 +1,5 @@
-//! Takes OTLP requests to the store: body, decompression, decoding, append, reply. HTTP and gRPC differ only in how a
-//! request is framed and how its outcome is said; everything between is here, once.
+//! Takes requests of OTLP and of JSON lines to the store: body, decompression, decoding, append, reply. HTTP and gRPC
+//! differ only in how a request is framed and how its outcome is said; everything between is here, once.
 //!
 //! Vocabulary:
 //! - *delivery*: a request as received, still compressed, with what its headers say;
@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use threadline_model::builder::{BatchBuilder, RecordLimits};
 use threadline_model::clock::Clock;
+use threadline_model::jsonl::{self, LineParser, Mapping};
 use threadline_model::otlp::{self, Decoded, Format, Malformed, Signal};
 use threadline_model::schema::Table;
 use threadline_store::{Ack, Append, AppendError, BatchId, Store};
@@ -48,11 +49,29 @@ const BATCH_ID_BYTES: std::ops::RangeInclusive<usize> = 16..=128;
 /// The header (gRPC: metadata key) with a client's own batch id.
 pub(crate) const BATCH_ID_HEADER: &str = "threadline-batch-id";
 
+/// What a request's body is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Content {
+    /// An OTLP request.
+    Otlp(Signal, Format),
+    /// JSON lines: log records and spans.
+    Lines,
+}
+
+impl Content {
+    /// What it counts as.
+    fn signal(self) -> Signal {
+        match self {
+            Content::Otlp(signal, _) => signal,
+            Content::Lines => Signal::Logs,
+        }
+    }
+}
+
 /// A request as received.
 pub(crate) struct Delivery {
-    pub(crate) signal: Signal,
+    pub(crate) content: Content,
     pub(crate) transport: Transport,
-    pub(crate) format: Format,
     pub(crate) encoding: Encoding,
     pub(crate) body: Bytes,
     /// What `body` holds of the budget.
@@ -64,10 +83,14 @@ pub(crate) struct Delivery {
 /// What a sender is told of a delivery that was taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Receipt {
+    /// Records that are kept.
+    pub(crate) accepted: u64,
     /// Records, spans or data points that were not taken.
     pub(crate) rejected: u64,
-    /// Why they were not taken; empty when all were.
+    /// Why they were not taken; empty when all were, and for lines.
     pub(crate) message: String,
+    /// Of lines: why the first were not taken.
+    pub(crate) faults: Vec<jsonl::Fault>,
 }
 
 /// Why a delivery was not taken at all.
@@ -151,7 +174,7 @@ impl From<AppendError> for Refusal {
     }
 }
 
-/// Takes OTLP requests to the store.
+/// Takes requests to the store.
 pub(crate) struct Intake {
     core: Arc<Core>,
     budget: Arc<Budget>,
@@ -166,23 +189,36 @@ struct Core {
     clock: Arc<dyn Clock>,
     limits: RecordLimits,
     request_bytes_max: usize,
+    /// Which field of a line becomes what.
+    mapping: Arc<Mapping>,
 }
 
 /// A delivery on its way into the store.
 struct Pending {
     receipt: Receipt,
-    records: u64,
     bytes: usize,
-    ack: Option<oneshot::Receiver<Result<Ack, AppendError>>>,
+    waiting: Vec<Waiting>,
     /// Held until the reply.
     lease: Lease,
 }
+
+/// Records of one table on their way into it.
+struct Waiting {
+    table: Table,
+    records: u64,
+    ack: oneshot::Receiver<Result<Ack, AppendError>>,
+}
+
+/// What a body holds: what to say of it, and the builders with its records.
+type Contents = (Receipt, Vec<BatchBuilder>);
 
 impl Intake {
     /// An intake into a store.
     pub(crate) fn new(settings: &Settings, store: Store, clock: Arc<dyn Clock>, meters: Arc<Meters>) -> Self {
         let limits = RecordLimits { record_bytes_max: settings.record_bytes_max, ..RecordLimits::default() };
-        let core = Core { store, clock, limits, request_bytes_max: settings.request_bytes_max };
+        let request_bytes_max = settings.request_bytes_max;
+        let mapping = Arc::new(Mapping::default());
+        let core = Core { store, clock, limits, request_bytes_max, mapping };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             core: Arc::new(core),
@@ -202,25 +238,26 @@ impl Intake {
         self.core.request_bytes_max
     }
 
-    /// Takes a delivery. Returns when it is synced, or why it was not taken.
+    /// Takes a delivery. Returns when all of it is synced, or why it was not taken. After a refusal a part of it may be
+    /// kept; sent again, that part is not kept twice.
     pub(crate) async fn take(&self, delivery: Delivery) -> Result<Receipt, Refusal> {
-        let (signal, transport) = (delivery.signal, delivery.transport);
-        let meters = self.meters.intake(signal, transport);
+        let transport = delivery.transport;
+        let meters = self.meters.intake(delivery.content.signal(), transport);
         meters.bytes_received.add(delivery.body.len() as u64);
         let started = Instant::now();
-        let mut pending = self.prepare(delivery).await?;
+        let pending = self.prepare(delivery).await?;
         meters.bytes_decoded.add(pending.bytes as u64);
-        let mut records = pending.records;
-        if let Some(ack) = pending.ack.take() {
+        let any = !pending.waiting.is_empty();
+        for Waiting { table, records, ack } in pending.waiting {
             let gone = AppendError::Unavailable { reason: "the hub is stopping: send again".to_owned() };
             let ack = ack.await.unwrap_or(Err(gone))?;
+            let records = if ack.duplicate { 0 } else { records };
+            self.meters.intake(signal_of(table), transport).records.add(records);
+        }
+        if any {
             self.meters.append_latency.record(started.elapsed());
-            if ack.duplicate {
-                records = 0;
-            }
         }
         drop(pending.lease);
-        meters.records.add(records);
         meters.refused.add(pending.receipt.rejected);
         Ok(pending.receipt)
     }
@@ -273,46 +310,86 @@ impl Core {
                 )),
             },
         )?;
-        let mut pending = Pending {
-            receipt: Receipt::default(),
-            records: 0,
-            bytes: body.len(),
-            ack: None,
-            lease: delivery.lease,
+        let (receipt, builders) = match delivery.content {
+            Content::Otlp(signal, format) => self.otlp(signal, format, &body)?,
+            Content::Lines => self.lines(&body),
         };
-        let table = match delivery.signal {
-            Signal::Logs => Table::Logs,
-            Signal::Traces => Table::Spans,
+        let mut pending = Pending { receipt, bytes: body.len(), waiting: Vec::new(), lease: delivery.lease };
+        let mut batches = Vec::new();
+        for builder in builders {
+            let table = builder.table();
+            if let Some(batch) = builder.finish().map_err(unbuilt)? {
+                batches.push(Append { table, id: batch_id(table, delivery.batch_id.as_deref(), &body), batch });
+            }
+        }
+        drop(body);
+        pending.waiting.extend(batches.into_iter().map(|batch| self.append(batch)));
+        Ok(pending)
+    }
+
+    fn builder(&self, table: Table) -> BatchBuilder {
+        BatchBuilder::new(self.store.layout(table), self.clock.now_us(), self.limits)
+    }
+
+    /// Decodes an OTLP request.
+    fn otlp(&self, signal: Signal, format: Format, body: &[u8]) -> Result<Contents, Refusal> {
+        let (builder, decoded) = match signal {
+            Signal::Logs => {
+                let mut builder = self.builder(Table::Logs);
+                let decoded = otlp::decode_logs(format, body, &mut builder, &mut |_| 0)?;
+                (builder, decoded)
+            }
+            Signal::Traces => {
+                let mut builder = self.builder(Table::Spans);
+                let decoded = otlp::decode_traces(format, body, &mut builder, &mut |_| 0)?;
+                (builder, decoded)
+            }
             Signal::Metrics => {
-                pending.receipt = metrics_receipt(otlp::count_data_points(delivery.format, &body)?);
-                return Ok(pending);
+                return Ok((metrics_receipt(otlp::count_data_points(format, body)?), Vec::new()));
             }
         };
-        let id = batch_id(delivery.signal, delivery.batch_id.as_deref(), &body);
-        let mut builder = BatchBuilder::new(self.store.layout(table), self.clock.now_us(), self.limits);
-        let decoded = match table {
-            Table::Logs => otlp::decode_logs(delivery.format, &body, &mut builder, &mut |_| 0)?,
-            Table::Spans => otlp::decode_traces(delivery.format, &body, &mut builder, &mut |_| 0)?,
+        Ok((receipt(&decoded), vec![builder]))
+    }
+
+    /// Decodes JSON lines.
+    fn lines(&self, body: &[u8]) -> Contents {
+        let (mut logs, mut spans) = (self.builder(Table::Logs), self.builder(Table::Spans));
+        let mut parser = LineParser::new(Arc::clone(&self.mapping));
+        let line_bytes_max = self.limits.record_bytes_max;
+        let decoded = jsonl::decode(body, &mut parser, line_bytes_max, &mut logs, &mut spans);
+        let receipt = Receipt {
+            accepted: (decoded.logs + decoded.spans) as u64,
+            rejected: decoded.refused as u64,
+            message: String::new(),
+            faults: decoded.faults,
         };
-        drop(body);
-        pending.receipt = receipt(&decoded);
-        pending.records = decoded.accepted as u64;
-        let batch = builder.finish().map_err(|error| {
-            // A bug here; the sender can do no more about it than about a failing disk.
-            tracing::error!(%error, "columns do not fit together");
-            let reason = format!("the hub could not build columns: {error}");
-            Refusal::Unavailable { reason, retry_after: UNAVAILABLE_RETRY }
-        })?;
-        if let Some(batch) = batch {
-            let (acknowledge, ack) = oneshot::channel();
-            let on_ack = Box::new(move |outcome| {
-                // A sender that has gone does not hear it.
-                let _ = acknowledge.send(outcome);
-            });
-            self.store.append(Append { table, id, batch }, on_ack);
-            pending.ack = Some(ack);
-        }
-        Ok(pending)
+        (receipt, vec![logs, spans])
+    }
+
+    /// Hands a batch to the store.
+    fn append(&self, batch: Append) -> Waiting {
+        let (table, records) = (batch.table, batch.batch.num_rows() as u64);
+        let (acknowledge, ack) = oneshot::channel();
+        let on_ack = Box::new(move |outcome| {
+            // A sender that has gone does not hear it.
+            let _ = acknowledge.send(outcome);
+        });
+        self.store.append(batch, on_ack);
+        Waiting { table, records, ack }
+    }
+}
+
+/// Columns that do not fit together: a bug here; the sender can do no more about it than about a failing disk.
+fn unbuilt(error: impl fmt::Display) -> Refusal {
+    tracing::error!(%error, "columns do not fit together");
+    let reason = format!("the hub could not build columns: {error}");
+    Refusal::Unavailable { reason, retry_after: UNAVAILABLE_RETRY }
+}
+
+fn signal_of(table: Table) -> Signal {
+    match table {
+        Table::Logs => Signal::Logs,
+        Table::Spans => Signal::Traces,
     }
 }
 
@@ -327,7 +404,8 @@ fn receipt(decoded: &Decoded) -> Receipt {
             decoded.message()
         )
     };
-    Receipt { rejected: decoded.refused as u64, message }
+    let (accepted, rejected) = (decoded.accepted as u64, decoded.refused as u64);
+    Receipt { accepted, rejected, message, faults: Vec::new() }
 }
 
 fn metrics_receipt(data_points: u64) -> Receipt {
@@ -336,12 +414,13 @@ fn metrics_receipt(data_points: u64) -> Receipt {
     }
     let message = "this hub keeps logs and traces, not metrics: send metrics to another host, or turn them off \
                    at the sender (OTEL_METRICS_EXPORTER=none)";
-    Receipt { rejected: data_points, message: message.to_owned() }
+    Receipt { rejected: data_points, message: message.to_owned(), ..Receipt::default() }
 }
 
-/// Identity of a batch: what the client says, or the content; apart for each signal.
-fn batch_id(signal: Signal, client: Option<&str>, body: &[u8]) -> BatchId {
-    let hash = |kind: u64, bytes| xxhash_rust::xxh3::xxh3_128_with_seed(bytes, kind << 8 | signal as u64);
+/// Identity of a batch: what the client says, or the content; apart for each table.
+fn batch_id(table: Table, client: Option<&str>, body: &[u8]) -> BatchId {
+    let signal = signal_of(table) as u64;
+    let hash = |kind: u64, bytes| xxhash_rust::xxh3::xxh3_128_with_seed(bytes, kind << 8 | signal);
     BatchId(client.map_or_else(|| hash(0, body), |id| hash(1, id.as_bytes())))
 }
 

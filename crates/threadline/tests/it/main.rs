@@ -5,6 +5,7 @@
 mod api;
 mod cli;
 mod hub;
+mod jsonl;
 mod kill;
 mod otlp_grpc;
 mod otlp_http;

@@ -1,82 +1,20 @@
-//! One JSON line as a log record or a span. Pure: no I/O, no clock.
-//!
-//! A line is read once, field by field, without a tree: texts stay where they are in the line, what must be
-//! unescaped or rewritten (nested values, as typed JSON) goes to a scratch text. A line with a trace id, a span id,
-//! a start and an end or a duration is a span; every other one is a log.
+//! A second implementation of the line parser, over serde_json and without thought of speed: what the fast one must
+//! agree with. Mapping and times are shared.
 
 use std::fmt;
 use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Deserializer as _, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use threadline_model::id::{SpanId, TraceId};
+use threadline_model::jsonl::mapping::{Mapping, Role, Slot, Unit};
+use threadline_model::jsonl::{LineError, Parsed, Record, time};
 use threadline_model::record::{Attribute, LogView, ResourceView, ScopeView, SpanView};
 use threadline_model::value::{ObjectWriter, Value};
-
-use super::mapping::{Mapping, Role, Slot, Unit};
-use super::time;
 
 /// Nesting of values beyond which a line is not taken.
 const DEPTH_MAX: usize = 64;
 /// Fields of a line beyond which it is not taken.
 const FIELDS_MAX: usize = 4096;
-
-/// A line as a record.
-#[derive(Clone, Copy, Debug)]
-pub struct Parsed<'a> {
-    /// Resource.
-    pub resource: ResourceView<'a>,
-    /// Scope.
-    pub scope: ScopeView<'a>,
-    /// The record.
-    pub record: Record<'a>,
-    /// There was a time, but it could not be read: it was kept as an attribute.
-    pub time_unread: bool,
-}
-
-/// A log record or a span.
-#[derive(Clone, Copy, Debug)]
-pub enum Record<'a> {
-    /// A log record.
-    Log(LogView<'a>),
-    /// A span.
-    Span(SpanView<'a>),
-}
-
-/// Why a line was not taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LineError {
-    /// Not JSON: what is wrong at which column.
-    NotJson(String),
-    /// JSON, but no object.
-    NotObject,
-    /// An object without members.
-    Empty,
-    /// Nested too deeply, or too many fields.
-    TooComplex,
-}
-
-impl LineError {
-    /// The kind, to count by.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            LineError::NotJson(_) => "not JSON",
-            LineError::NotObject => "no JSON object",
-            LineError::Empty => "an empty object",
-            LineError::TooComplex => "too many fields or nested too deeply",
-        }
-    }
-}
-
-impl fmt::Display for LineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LineError::NotJson(detail) => write!(f, "not JSON: {detail}"),
-            other => f.write_str(other.kind()),
-        }
-    }
-}
-
-impl std::error::Error for LineError {}
 
 /// A text of the line, or of the scratch text.
 #[derive(Clone, Debug)]
@@ -98,7 +36,7 @@ enum Read<'a> {
 
 /// Reads lines. Keeps its buffers from line to line.
 #[derive(Debug)]
-pub struct LineParser {
+pub(crate) struct LineParser {
     mapping: Mapping,
     scratch: String,
     attributes: Vec<Attribute<'static>>,
@@ -126,7 +64,7 @@ struct Claimed<'a> {
 
 impl LineParser {
     /// A parser with a mapping.
-    pub fn new(mapping: Mapping) -> Self {
+    pub(crate) fn new(mapping: Mapping) -> Self {
         Self { mapping, scratch: String::new(), attributes: Vec::new(), resource: Vec::new() }
     }
 
@@ -134,7 +72,11 @@ impl LineParser {
     ///
     /// # Errors
     /// Why the line is no record.
-    pub fn parse<T>(&mut self, line: &[u8], take: impl FnOnce(&Parsed<'_>) -> T) -> Result<T, LineError> {
+    pub(crate) fn parse<T>(
+        &mut self,
+        line: &[u8],
+        take: impl FnOnce(&Parsed<'_>) -> T,
+    ) -> Result<T, LineError> {
         self.scratch.clear();
         let mut fields = Fields {
             mapping: &self.mapping,
@@ -277,19 +219,19 @@ impl<'a> DeserializeSeed<'a> for FieldSeed<'_, '_, 'a> {
 }
 
 impl<'a> FieldSeed<'_, '_, 'a> {
-    fn role(&self) -> Option<(&Role, u8)> {
+    fn role(&self) -> Option<(Role, u8)> {
         let name = match &self.key {
             Text::Line(text) => text,
             Text::Scratch(range) => self.fields.scratch.get(range.clone()).unwrap_or_default(),
         };
         match self.place {
-            Place::Top => self.fields.mapping.claim(name).map(|claim| (&claim.role, claim.rank)),
+            Place::Top => self.fields.mapping.claim(name).map(|claim| (claim.role, claim.rank)),
             Place::Attributes | Place::Resource => None,
         }
     }
 
     fn put(self, value: Read<'a>) {
-        let role = self.role().map(|(role, rank)| (role.clone(), rank));
+        let role = self.role();
         let FieldSeed { fields, key, place } = self;
         match role {
             Some((Role::Ignore, _)) => {}
@@ -303,11 +245,11 @@ impl<'a> FieldSeed<'_, '_, 'a> {
                 fields.attributes.extend(loser.map(|loser| (loser.key, loser.value)));
             }
             Some((Role::Attribute(key), _)) => {
-                let key = scratch_text(fields.scratch, &key);
+                let key = scratch_text(fields.scratch, fields.mapping.key(key));
                 fields.attributes.push((key, value));
             }
             Some((Role::Resource(key), _)) => {
-                let key = scratch_text(fields.scratch, &key);
+                let key = scratch_text(fields.scratch, fields.mapping.key(key));
                 fields.resource.push((key, value));
             }
             _ if place == Place::Resource => fields.resource.push((key, value)),

@@ -1,67 +1,23 @@
-//! Cases of the line parser, the times and the encoder.
+//! Cases of the line parser, the times and requests of lines.
 
-use super::encode::RequestBuilder;
-use super::mapping::{Mapping, Unit};
-use super::ndjson::{LineParser, Parsed, Record};
-use super::time;
+use std::sync::Arc;
 
-fn show(parsed: &Parsed<'_>) -> String {
-    let mut out = String::new();
-    let mut put = |name: &str, value: String| {
-        if !matches!(value.as_str(), "" | "0" | "/0" | "None" | "Empty") {
-            out.push_str(&format!("{name}={value} "));
-        }
-    };
-    for (key, value) in parsed.resource.attributes {
-        put(&format!("resource.{key}"), format!("{value:?}"));
-    }
-    put("scope", parsed.scope.name.to_owned());
-    let attributes = match &parsed.record {
-        Record::Log(log) => {
-            put("LOG", "log".to_owned());
-            put("time", (log.time_unix_nano as i64).to_string());
-            put("observed", log.observed_time_unix_nano.to_string());
-            put("severity", format!("{}/{}", log.severity_text, log.severity_number));
-            put("event", log.event_name.to_owned());
-            put("body", format!("{:?}", log.body));
-            put("trace", log.trace_id.map_or_else(String::new, |id| id.to_string()));
-            put("span", log.span_id.map_or_else(String::new, |id| id.to_string()));
-            put("flags", log.flags.to_string());
-            log.attributes
-        }
-        Record::Span(span) => {
-            put("SPAN", span.name.to_owned());
-            put("start", span.start_time_unix_nano.to_string());
-            put("end", span.end_time_unix_nano.to_string());
-            put("kind", span.kind.to_string());
-            put("status", span.status_code.to_string());
-            put("message", span.status_message.to_owned());
-            put("trace", span.trace_id.to_string());
-            put("span", span.span_id.to_string());
-            put("parent", span.parent_span_id.map_or_else(String::new, |id| id.to_string()));
-            span.attributes
-        }
-    };
-    for (key, value) in attributes {
-        put(key, format!("{value:?}"));
-    }
-    if parsed.time_unread {
-        put("TIME", "unread".to_owned());
-    }
-    out.trim_end().replace("Str(\"", "(\"")
-}
+use threadline_model::builder::{BatchBuilder, RecordLimits};
+use threadline_model::jsonl::mapping::Unit;
+use threadline_model::jsonl::{LineParser, Mapping, decode, is_otlp, time};
+use threadline_model::schema::{Layout, Table};
+
+use crate::show;
 
 #[track_caller]
 fn check(map: &str, line: &str, want: &str) {
-    let mut parser = LineParser::new(Mapping::with(map).unwrap());
+    let mut parser = LineParser::new(Arc::new(Mapping::with(map).unwrap()));
     // Twice: the buffers of one line must not show in the next.
     for _ in 0..2 {
         let got = parser.parse(line.as_bytes(), show).unwrap_or_else(|error| format!("{error}"));
         assert_eq!(got, want, "{line}");
     }
 }
-
-const TRACE: &str = "e8a3352051e85c13136b27945b8cab5b";
 
 #[test]
 fn lines_become_records() {
@@ -135,10 +91,27 @@ fn lines_become_records() {
         // Not taken.
         ("", "[1]", "no JSON object"),
         ("", "{}", "an empty object"),
-        ("", "plain text", "not JSON: expected value at column 1"),
-        ("", "{\"a\":1", "not JSON: EOF while parsing an object at column 6"),
-        ("", "{\"a\":1} x", "not JSON: trailing characters at column 9"),
-        ("", "", "not JSON: EOF while parsing a value at column 0"),
+        ("", "plain text", "not JSON: a value expected at column 1"),
+        ("", "{\"a\":1", "not JSON: a comma or } expected at column 7"),
+        ("", "{\"a\":1,}", "not JSON: a key in quotes expected at column 8"),
+        ("", "{\"a\" 1}", "not JSON: a colon expected at column 6"),
+        ("", "{\"a\":}", "not JSON: a value expected at column 6"),
+        ("", "{\"a\":[1,]}", "not JSON: a value expected at column 9"),
+        ("", "{\"a\":[1 2]}", "not JSON: a comma or ] expected at column 9"),
+        ("", "{\"a\":1} x", "not JSON: something follows the value at column 9"),
+        ("", "{\"a\":\"x", "not JSON: the line ends in a string at column 8"),
+        ("", "{\"a\":\"\t\"}", "not JSON: a control character in a string must be escaped at column 7"),
+        ("", "{\"a\":\"\\x\"}", "not JSON: an unknown escape in a string at column 7"),
+        (
+            "",
+            "{\"a\":\"\\ud800\"}",
+            "not JSON: \\u needs four hex digits, and half of a surrogate pair its other half at column 7",
+        ),
+        ("", "{\"a\":tru}", "not JSON: an unknown word at column 6"),
+        ("", "{\"a\":01}", "not JSON: a number is not well-formed at column 6"),
+        ("", "{\"a\":-a}", "not JSON: a number is not well-formed at column 6"),
+        ("", "{\"a\":1e400}", "not JSON: a number is out of range at column 6"),
+        ("", "", "not JSON: a value expected at column 1"),
     ] {
         check(map, line, want);
     }
@@ -186,6 +159,11 @@ fn times_are_read_as_logs_write_them() {
         ("2023-01-29T25:00:00Z", None),
         ("2023-01-29T08:42:09+1:00:00", None),
         ("9999999-01-29", None),
+        ("2023-01-29T08:42:75Z", None),
+        ("20230129T084209Z", Some(T)),
+        ("20230129T084209.5+01", Some(T - 3_600_000_000_000 + 500_000_000)),
+        ("2023-01-29T09:42:09+01:00[Europe/Vienna]", Some(T)),
+        ("29 Jan 2023 08:42 GMT", Some(T - 9_000_000_000)),
         ("soon", None),
         ("", None),
         ("é023-01-29", None),
@@ -199,52 +177,78 @@ fn times_are_read_as_logs_write_them() {
     assert_eq!(time::from_double(1.0e300, Unit::Nano), None);
 }
 
-/// What the encoder writes is what the usual OTLP types read.
 #[test]
-fn requests_are_otlp() {
-    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-    use prost::Message as _;
-    let mut builder = RequestBuilder::default();
-    let mut parser = LineParser::new(Mapping::default());
-    let long = "x".repeat(300);
-    for (service, body) in [("a", "1"), ("b", long.as_str()), ("a", "3")] {
-        let line = format!(
-            r#"{{"service":"{service}","body":"{body}","severity":"warn","ts":1674981729,"trace_id":"{TRACE}","n":-1,"d":0.5,"l":[1,"x",{{"$k":false}}]}}"#
-        );
-        parser
-            .parse(line.as_bytes(), |parsed| match &parsed.record {
-                Record::Log(log) => builder.log(&parsed.resource, &parsed.scope, log),
-                Record::Span(_) => panic!("a span"),
-            })
-            .unwrap();
-    }
-    assert_eq!(builder.records(), 3);
-    let request = ExportLogsServiceRequest::decode(builder.finish().as_slice()).unwrap();
-    assert_eq!((builder.records(), builder.finish().len()), (0, 0));
-    let bodies: Vec<Vec<String>> = request
-        .resource_logs
-        .iter()
-        .map(|resource| {
-            resource.scope_logs[0].log_records.iter().map(|log| format!("{:?}", log.body)).collect::<Vec<_>>()
-        })
-        .collect();
-    assert_eq!(bodies.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
-    assert!(bodies[1][0].contains(&long));
-    let log = &request.resource_logs[0].scope_logs[0].log_records[0];
-    assert_eq!((log.time_unix_nano, log.severity_number), (1_674_981_729_000_000_000, 13));
-    assert_eq!(log.trace_id, threadline_model::id::TraceId::from_hex(TRACE).unwrap().0);
-    let shown: Vec<String> = log.attributes.iter().map(|a| format!("{}:{:?}", a.key, a.value)).collect();
-    let shown = shown.join(" ");
-    for part in [
-        "n:",
-        "IntValue(-1)",
-        "d:",
-        "DoubleValue(0.5)",
-        "l:",
-        "StringValue(\"x\")",
-        "key: \"$k\"",
-        "BoolValue(false)",
+fn one_bad_line_is_refused_alone() {
+    let mut parser = LineParser::new(Arc::new(Mapping::default()));
+    let mut run = |request: &[u8]| {
+        let limits = RecordLimits { record_bytes_max: 200, attributes_max: 3 };
+        let builder = |table| BatchBuilder::new(Arc::new(Layout::base(table)), 1_700_000_000_000_000, limits);
+        let (mut logs, mut spans) = (builder(Table::Logs), builder(Table::Spans));
+        let decoded = decode(request, &mut parser, 200, &mut logs, &mut spans);
+        assert_eq!((decoded.logs, decoded.spans), (logs.rows(), spans.rows()));
+        let faults: Vec<String> =
+            decoded.faults.iter().map(|fault| format!("{}: {}", fault.line, fault.reason)).collect();
+        (decoded.logs, decoded.spans, decoded.refused, faults.join("\n"))
+    };
+    let long = format!("{{\"msg\":\"{}\"}}", "x".repeat(190));
+    let longer = format!("{{\"msg\":\"{}\"}}", "x".repeat(191));
+    let span = r#"{"trace_id":"e8a3352051e85c13136b27945b8cab5b","span_id":"dea06c5b784cbd1d","start_time":1,"end_time":2}"#;
+    for (request, want) in [
+        ("".to_owned(), (0, 0, 0, "")),
+        ("\n \r\n\n".to_owned(), (0, 0, 0, "")),
+        ("{\"msg\":\"a\"}\r\n\n  {\"msg\":\"b\"}  ".to_owned(), (2, 0, 0, "")),
+        (format!("{span}\n{{\"msg\":\"b\"}}\n{span}\n"), (1, 2, 0, "")),
+        (
+            "{\"msg\":\"a\"}\n\nno\n{}\n{\"msg\":\"b\"}\n[]\n7".to_owned(),
+            (
+                2,
+                0,
+                4,
+                "3: not JSON: an unknown word at column 1: send one whole JSON object per line\n\
+                 4: an empty object: give the record at least one field\n\
+                 6: no JSON object: send one JSON object per line",
+            ),
+        ),
+        (
+            format!("{long}\n{longer}"),
+            (1, 0, 1, "2: the line has 201 bytes, at most 200 are taken: shorten it"),
+        ),
+        (
+            "{\"a\":1,\"b\":2,\"c\":3,\"d\":4}".to_owned(),
+            (0, 0, 1, "1: attributes: 4 attributes, at most 3 are taken: send fewer"),
+        ),
+        (
+            "{\"resourceLogs\":[]}".to_owned(),
+            (
+                0,
+                0,
+                1,
+                "1: an OTLP/JSON request, not a record: send it to /v1/logs or /v1/traces, or bring its file with \
+                 `threadline import`",
+            ),
+        ),
     ] {
-        assert!(shown.contains(part), "{part} in {shown}");
+        let (logs, spans, refused, faults) = run(request.as_bytes());
+        assert_eq!((logs, spans, refused, faults.as_str()), want, "{request}");
+    }
+    let (logs, _, refused, faults) = run(b"{\"msg\":\"\xff\"}\n{\"msg\":\"\xc3\xa9\"}");
+    assert_eq!((logs, refused), (1, 1));
+    assert!(faults.starts_with("1: not JSON: bytes that are not UTF-8 at column 9"), "{faults}");
+}
+
+#[test]
+fn lines_of_otlp_are_told_from_records() {
+    for (line, want) in [
+        (r#"{"resourceLogs":[]}"#, true),
+        (r#" { "resource_spans" : [] }"#, true),
+        (r#"{"resourceMetrics":[]}"#, true),
+        (r#"{"resource":{},"scopeLogs":[]}"#, true),
+        (r#"{"schemaUrl":"","scopeSpans":[]}"#, true),
+        (r#"{"resource":{"a":1},"body":"scopeLogs"}"#, false),
+        (r#"{"score":1}"#, false),
+        (r#"{"body":"x"}"#, false),
+        ("", false),
+    ] {
+        assert_eq!(is_otlp(line.as_bytes()), want, "{line}");
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! It does not know JSON or how values are read. docs/import.md has the table for people.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 /// Unit of a number that is a time or a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,15 +75,19 @@ impl Slot {
     pub const COUNT: usize = Slot::Flags as usize + 1;
 }
 
+/// An attribute key that a mapping gives: [`Mapping::key`] has its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key(u32);
+
 /// What a field becomes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A part of the record. Numbers are read in the unit.
     Slot(Slot, Unit),
     /// An attribute of the record under this key.
-    Attribute(String),
+    Attribute(Key),
     /// An attribute of the resource under this key.
-    Resource(String),
+    Resource(Key),
     /// An object whose members are attributes of the record.
     Attributes,
     /// An object whose members are attributes of the resource.
@@ -93,7 +97,7 @@ pub enum Role {
 }
 
 /// Role of a field, and how strongly the field claims it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The role.
     pub role: Role,
@@ -104,7 +108,8 @@ pub struct Claim {
 /// Which field becomes what. Fields that are not in it become attributes under their own name.
 #[derive(Clone, Debug)]
 pub struct Mapping {
-    claims: HashMap<String, Claim>,
+    claims: FxHashMap<Box<str>, Claim>,
+    keys: Vec<Box<str>>,
 }
 
 use Slot::*;
@@ -301,26 +306,25 @@ pub const TARGETS: &[(&str, Slot, Unit)] = &[
 
 impl Default for Mapping {
     fn default() -> Self {
-        let mut claims = HashMap::new();
-        let mut claim = |field: &str, role, rank| {
-            claims.insert(field.to_owned(), Claim { role, rank });
-        };
+        let mut mapping = Self { claims: FxHashMap::default(), keys: Vec::new() };
         for (slot, aliases) in ALIASES {
             for (at, (field, unit)) in aliases.iter().enumerate() {
                 // Rank 0 is for fields that `--map` names.
-                claim(field, Role::Slot(*slot, *unit), u8::try_from(at + 1).unwrap_or(u8::MAX));
+                mapping.claim_as(field, Role::Slot(*slot, *unit), u8::try_from(at + 1).unwrap_or(u8::MAX));
             }
         }
         for (field, key) in RESOURCE {
-            claim(field, Role::Resource((*key).to_owned()), 1);
+            let key = mapping.intern(key);
+            mapping.claim_as(field, Role::Resource(key), 1);
         }
         for (field, key) in RENAMED {
-            claim(field, Role::Attribute((*key).to_owned()), 1);
+            let key = mapping.intern(key);
+            mapping.claim_as(field, Role::Attribute(key), 1);
         }
-        claim("attributes", Role::Attributes, 1);
-        claim("resource", Role::ResourceAttributes, 1);
-        claim("resource_attributes", Role::ResourceAttributes, 1);
-        Self { claims }
+        mapping.claim_as("attributes", Role::Attributes, 1);
+        mapping.claim_as("resource", Role::ResourceAttributes, 1);
+        mapping.claim_as("resource_attributes", Role::ResourceAttributes, 1);
+        mapping
     }
 }
 
@@ -338,34 +342,54 @@ impl Mapping {
                 .map(|(target, field)| (target.trim(), field.trim()))
                 .filter(|(target, field)| !target.is_empty() && !field.is_empty())
                 .ok_or_else(|| format!("`{part}` is not `NAME=FIELD`, such as `time=ts`"))?;
-            let role = role(target);
+            let role = mapping.target(target);
             if let Role::Slot(slot, _) = &role {
                 mapping.release(*slot);
             }
-            mapping.claims.insert(field.to_owned(), Claim { role, rank: 0 });
+            mapping.claim_as(field, role, 0);
         }
         Ok(mapping)
     }
 
     /// What a field becomes; `None` for an attribute under its own name.
-    pub fn claim(&self, field: &str) -> Option<&Claim> {
-        self.claims.get(field)
+    #[inline]
+    pub fn claim(&self, field: &str) -> Option<Claim> {
+        self.claims.get(field).copied()
+    }
+
+    /// The text of an attribute key.
+    #[inline]
+    pub fn key(&self, key: Key) -> &str {
+        self.keys.get(key.0 as usize).map(Box::as_ref).unwrap_or_default()
+    }
+
+    fn claim_as(&mut self, field: &str, role: Role, rank: u8) {
+        self.claims.insert(field.into(), Claim { role, rank });
+    }
+
+    fn intern(&mut self, text: &str) -> Key {
+        let at = self.keys.iter().position(|known| **known == *text).unwrap_or_else(|| {
+            self.keys.push(text.into());
+            self.keys.len() - 1
+        });
+        // The aliases and the words of a command line: far below 32 bits.
+        Key(at as u32)
+    }
+
+    fn target(&mut self, target: &str) -> Role {
+        if let Some((_, slot, unit)) = TARGETS.iter().find(|(name, ..)| *name == target) {
+            return Role::Slot(*slot, *unit);
+        }
+        match target.strip_prefix("resource.") {
+            Some(key) => Role::Resource(self.intern(key)),
+            None if target == "ignore" => Role::Ignore,
+            None => Role::Attribute(self.intern(target)),
+        }
     }
 
     /// A field that was named for a slot is the only one for it: aliases of the slot become attributes again.
     fn release(&mut self, slot: Slot) {
         self.claims
             .retain(|_, claim| claim.rank == 0 || !matches!(&claim.role, Role::Slot(s, _) if *s == slot));
-    }
-}
-
-fn role(target: &str) -> Role {
-    if let Some((_, slot, unit)) = TARGETS.iter().find(|(name, ..)| *name == target) {
-        return Role::Slot(*slot, *unit);
-    }
-    match target.strip_prefix("resource.") {
-        Some(key) => Role::Resource(key.to_owned()),
-        None if target == "ignore" => Role::Ignore,
-        None => Role::Attribute(target.to_owned()),
     }
 }
