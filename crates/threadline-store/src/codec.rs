@@ -2,7 +2,7 @@
 //!
 //! A payload is one LZ4 block of an Arrow IPC stream with one record batch (docs/formats.md, "Record").
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
@@ -14,8 +14,11 @@ use arrow_ipc::MetadataVersion;
 use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema};
+use lz4_flex::block::{self, CompressTable};
 use rustc_hash::FxHashMap;
 use threadline_model::schema::{Table, fixed};
+
+use crate::core::lock;
 
 /// Name of the column that the store fills in.
 pub(crate) const SEQ: &str = "seq";
@@ -36,28 +39,74 @@ pub(crate) struct Encoded {
     pub(crate) rows: u32,
 }
 
-/// Encodes a batch.
-///
-/// # Errors
-/// When Arrow cannot write the columns, or they are beyond [`UNCOMPRESSED_BYTES_MAX`].
-pub(crate) fn encode(batch: &RecordBatch) -> Result<Encoded, ArrowError> {
-    let batch = without_null_columns(batch)?;
-    let options = IpcWriteOptions::try_new(8, false, MetadataVersion::V5)?;
-    let mut writer = StreamWriter::try_new_with_options(Vec::new(), &batch.schema(), options)?;
-    writer.write(&batch)?;
-    writer.finish()?;
-    let bytes = writer.into_inner()?;
-    let too_large = || ArrowError::IpcError(format!("{} bytes are too many for one part", bytes.len()));
-    if bytes.len() > UNCOMPRESSED_BYTES_MAX {
-        return Err(too_large());
+/// Encodes batches. What it needs for that is kept from one batch to the next, so that a batch costs one copy and one
+/// compression, and no fresh memory but its payload.
+#[derive(Default)]
+pub(crate) struct Encoder {
+    stream: Vec<u8>,
+    compressed: Vec<u8>,
+    table: CompressTable,
+}
+
+impl Encoder {
+    /// Encodes a batch.
+    ///
+    /// # Errors
+    /// When Arrow cannot write the columns, or they are beyond [`UNCOMPRESSED_BYTES_MAX`].
+    pub(crate) fn encode(&mut self, batch: &RecordBatch) -> Result<Encoded, ArrowError> {
+        let batch = without_null_columns(batch)?;
+        let options = IpcWriteOptions::try_new(8, false, MetadataVersion::V5)?;
+        self.stream.clear();
+        let mut writer = StreamWriter::try_new_with_options(&mut self.stream, &batch.schema(), options)?;
+        writer.write(&batch)?;
+        writer.finish()?;
+        drop(writer);
+        let bytes = self.stream.len();
+        let too_large = || ArrowError::IpcError(format!("{bytes} bytes are too many for one part"));
+        if bytes > UNCOMPRESSED_BYTES_MAX {
+            return Err(too_large());
+        }
+        let room = block::get_maximum_output_size(bytes);
+        if self.compressed.len() < room {
+            self.compressed.resize(room, 0);
+        }
+        let used = block::compress_into_with_table(&self.stream, &mut self.compressed, &mut self.table)
+            .map_err(|error| ArrowError::IpcError(error.to_string()))?;
+        let payload = self.compressed.get(..used).unwrap_or_default().to_vec();
+        Ok(Encoded {
+            crc: crc32c::crc32c(&payload),
+            payload,
+            uncompressed_bytes: u32::try_from(bytes).map_err(|_| too_large())?,
+            rows: u32::try_from(batch.num_rows()).map_err(|_| too_large())?,
+        })
     }
-    let payload = lz4_flex::block::compress(&bytes);
-    Ok(Encoded {
-        crc: crc32c::crc32c(&payload),
-        payload,
-        uncompressed_bytes: u32::try_from(bytes.len()).map_err(|_| too_large())?,
-        rows: u32::try_from(batch.num_rows()).map_err(|_| too_large())?,
-    })
+
+    /// Bytes it holds.
+    fn bytes(&self) -> usize {
+        self.stream.capacity() + self.compressed.capacity()
+    }
+}
+
+/// Encoders that are not in use: a few, and none that a huge batch has blown up.
+#[derive(Default)]
+pub(crate) struct Encoders(Mutex<Vec<Encoder>>);
+
+/// Encoders that are kept.
+const ENCODERS_MAX: usize = 4;
+/// Bytes of an encoder that is kept.
+const ENCODER_BYTES_MAX: usize = 12 << 20;
+
+impl Encoders {
+    /// Does some work with an encoder.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Encoder) -> T) -> T {
+        let mut encoder = lock(&self.0).pop().unwrap_or_default();
+        let result = work(&mut encoder);
+        let mut kept = lock(&self.0);
+        if kept.len() < ENCODERS_MAX && encoder.bytes() <= ENCODER_BYTES_MAX {
+            kept.push(encoder);
+        }
+        result
+    }
 }
 
 /// Decodes a batch. The columns share one buffer.
@@ -71,7 +120,7 @@ pub(crate) fn decode(payload: &[u8], uncompressed_bytes: u32) -> Result<RecordBa
         return Err(bad(format!("{len} bytes before compression, at most {UNCOMPRESSED_BYTES_MAX} are taken")));
     }
     let mut bytes = vec![0; len];
-    let got = lz4_flex::block::decompress_into(payload, &mut bytes).map_err(|e| bad(e.to_string()))?;
+    let got = block::decompress_into(payload, &mut bytes).map_err(|e| bad(e.to_string()))?;
     if got != len {
         return Err(bad(format!("{got} bytes after decompression, {len} were promised")));
     }
@@ -279,7 +328,7 @@ mod tests {
     fn a_batch_survives_encoding() {
         for rows in [1, 2, 100] {
             let batch = logs(7, rows);
-            let encoded = encode(&batch).unwrap();
+            let encoded = Encoder::default().encode(&batch).unwrap();
             assert_eq!(encoded.rows as usize, rows);
             assert_eq!(decode(&encoded.payload, encoded.uncompressed_bytes).unwrap(), batch);
         }
@@ -287,14 +336,14 @@ mod tests {
 
     #[test]
     fn broken_payloads_are_errors() {
-        let encoded = encode(&logs(1, 3)).unwrap();
+        let encoded = Encoder::default().encode(&logs(1, 3)).unwrap();
         assert!(decode(&encoded.payload, encoded.uncompressed_bytes - 1).is_err());
         assert!(decode(&encoded.payload, encoded.uncompressed_bytes + 1).is_err());
         assert!(decode(&encoded.payload, u32::MAX).is_err());
         for cut in 0..encoded.payload.len() {
             assert!(decode(&encoded.payload[..cut], encoded.uncompressed_bytes).is_err(), "cut at {cut}");
         }
-        let nothing = lz4_flex::block::compress(&[]);
+        let nothing = block::compress(&[]);
         assert!(decode(&nothing, 0).is_err());
     }
 
@@ -306,7 +355,7 @@ mod tests {
         fields.push(Arc::new(Field::new("flags", DataType::Int64, true)));
         columns.push(new_null_array(&DataType::Int64, 4));
         let wide = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
-        let encoded = encode(&wide).unwrap();
+        let encoded = Encoder::default().encode(&wide).unwrap();
         assert_eq!(decode(&encoded.payload, encoded.uncompressed_bytes).unwrap(), batch);
     }
 

@@ -12,7 +12,7 @@ use arrow_array::RecordBatch;
 use rustc_hash::FxHashMap;
 use threadline_model::schema::{Table, fixed};
 
-use crate::codec::{self, Encoded};
+use crate::codec::{self, Encoded, Encoder};
 use crate::core::{Core, add, lock};
 use crate::store::OnAck;
 use crate::wal::{Part, Writer};
@@ -256,7 +256,9 @@ impl Core {
         let payload_max = Writer::payload_bytes_max(self.options.wal_segment_bytes);
         let too_large = |what: String| AppendError::TooLarge { reason: what };
         let mut parts = Vec::new();
-        encode_parts(&append.batch, payload_max, &mut parts).map_err(too_large)?;
+        self.encoders
+            .with(|encoder| encode_parts(encoder, &append.batch, payload_max, &mut parts))
+            .map_err(too_large)?;
         if parts.len() > usize::from(u16::MAX) {
             return Err(too_large(format!(
                 "the batch has {} parts, at most {} are taken",
@@ -490,10 +492,15 @@ fn check_columns(append: &Append) -> Result<(), AppendError> {
 }
 
 /// Splits a batch into parts of about [`PART_BYTES`] that fit into a segment.
-fn encode_parts(batch: &RecordBatch, payload_max: usize, out: &mut Vec<Encoded>) -> Result<(), String> {
+fn encode_parts(
+    encoder: &mut Encoder,
+    batch: &RecordBatch,
+    payload_max: usize,
+    out: &mut Vec<Encoded>,
+) -> Result<(), String> {
     let rows = batch.num_rows();
     if rows < 2 || codec::batch_bytes(batch) <= PART_BYTES.min(payload_max.saturating_mul(4)) {
-        let encoded = codec::encode(batch).map_err(|e| e.to_string())?;
+        let encoded = encoder.encode(batch).map_err(|e| e.to_string())?;
         if encoded.payload.len() <= payload_max {
             out.push(encoded);
             return Ok(());
@@ -508,7 +515,7 @@ fn encode_parts(batch: &RecordBatch, payload_max: usize, out: &mut Vec<Encoded>)
     let half = rows / 2;
     for (offset, rows) in [(0, half), (half, rows - half)] {
         let part = codec::cut(batch, offset, rows).map_err(|e| e.to_string())?;
-        encode_parts(&part, payload_max, out)?;
+        encode_parts(encoder, &part, payload_max, out)?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use arrow_array::{BooleanArray, RecordBatch};
 use threadline_model::schema::Table;
 
+use crate::codec::Encoders;
 use crate::committer::Queue;
 use crate::dedup::Window;
 use crate::memory::{Memory, State};
@@ -102,6 +103,7 @@ pub(crate) struct Core {
     pub(crate) sealed: Sealed,
     pub(crate) memory: Memory,
     pub(crate) queue: Queue,
+    pub(crate) encoders: Encoders,
     /// `None` when the folder is open for reading only.
     pub(crate) writer: Mutex<Option<Writer>>,
     pub(crate) window: Mutex<Window>,
