@@ -29,6 +29,9 @@ mod options;
 mod retention;
 mod sealed;
 mod snapshot;
+#[cfg(feature = "stages")]
+#[doc(hidden)]
+pub mod stages;
 mod store;
 mod table_log;
 mod tail;
