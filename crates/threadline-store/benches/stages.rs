@@ -1,5 +1,6 @@
 //! CPU of each stage of ingest, ns per row: one thread's own CPU time, the median of several rounds, so that a busy
-//! machine disturbs little. `TL_STAGE=name` runs the stages whose name has it, `TL_ROUNDS` sets the rounds.
+//! machine disturbs little. `TL_STAGE=ingest` instead runs everything at full speed and says what memory that takes; any
+//! other `TL_STAGE=name` runs the stages whose name has it, `TL_ROUNDS` sets the rounds.
 //!
 //! `cargo bench -p threadline-store --features stages --bench stages`
 
@@ -8,6 +9,8 @@
 mod rows;
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
 use rustix::time::{ClockId, clock_gettime};
@@ -68,6 +71,9 @@ impl Bench {
 fn main() {
     let rounds = std::env::var("TL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(7);
     let bench = Bench { only: std::env::var("TL_STAGE").ok(), rounds };
+    if bench.only.as_deref() == Some("ingest") {
+        return ingest();
+    }
     let raw: Vec<RecordBatch> =
         (0..ROWS / BATCH).map(|part| rows::batch(&stages::layout(), part * BATCH, BATCH)).collect();
     way_in(&bench, &raw);
@@ -83,18 +89,12 @@ fn main() {
 
 fn way_in(bench: &Bench, raw: &[RecordBatch]) {
     let bytes: usize = raw.iter().map(stages::batch_bytes).sum();
-    let payload: usize = raw.iter().map(|batch| stages::encode(batch).expect("encoded")).sum();
-    println!(
-        "bytes a row: {} in memory, {} in the write-ahead log",
-        bytes as u64 / ROWS,
-        payload as u64 / ROWS
-    );
-    bench.run(
-        "encode",
-        ROWS,
-        || (),
-        |()| raw.iter().map(|batch| stages::encode(batch).expect("encoded")).sum::<usize>(),
-    );
+    let encode =
+        |compress| raw.iter().map(|batch| stages::encode(batch, compress).expect("encoded")).sum::<usize>();
+    let (stored, compressed) = (encode(false) as u64 / ROWS, encode(true) as u64 / ROWS);
+    println!("bytes a row: {} in memory, {stored} or {compressed} in the write-ahead log", bytes as u64 / ROWS);
+    bench.run("encode, stored", ROWS, || (), |()| encode(false));
+    bench.run("encode, compressed", ROWS, || (), |()| encode(true));
     bench.run("batch_bytes", ROWS, || (), |()| raw.iter().map(stages::batch_bytes).sum::<usize>());
     bench.run(
         "with_seq",
@@ -181,21 +181,25 @@ fn whole(bench: &Bench, raw: &[RecordBatch]) {
         seal_rows: usize::MAX,
         seal_bytes: usize::MAX,
         memory_bytes_max: 4 << 30,
-        seal_after: std::time::Duration::from_secs(3600),
+        seal_after: Duration::from_secs(3600),
         maintenance_cpu_share: 1.0,
         ..Options::default()
     };
     let process = ClockId::ProcessCPUTime;
-    bench.run_on(
-        process,
-        "whole append",
-        ROWS,
-        || open(manual.clone()),
-        |(folder, store)| {
-            append(&store, raw, 1);
-            (folder, store)
-        },
-    );
+    // Segments are there and get used again, as in a store that has run for a while.
+    let warm = || {
+        let (folder, store) = open(manual.clone());
+        append(&store, raw, 1);
+        append(&store, raw, 2);
+        store.seal().expect("sealed");
+        append(&store, &raw[..1], 3);
+        std::thread::sleep(Duration::from_millis(300));
+        (folder, store)
+    };
+    bench.run_on(process, "whole append", ROWS, warm, |(folder, store)| {
+        append(&store, raw, 4);
+        (folder, store)
+    });
     let filled = || {
         let (folder, store) = open(manual.clone());
         append(&store, raw, 1);
@@ -235,4 +239,72 @@ fn whole(bench: &Bench, raw: &[RecordBatch]) {
             .map(|batch| batch.expect("a batch").num_rows())
             .sum::<usize>()
     });
+}
+
+/// The number in this variable.
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Everything at full speed with the default options: senders make batches of their own and append them.
+fn ingest() {
+    let default = Options::default();
+    let options = Options {
+        disk_free_bytes_min: 0,
+        seal_rows: setting("TL_SEAL_ROWS", default.seal_rows as u64) as usize,
+        seal_bytes: setting("TL_SEAL_BYTES", default.seal_bytes as u64) as usize,
+        memory_bytes_max: setting("TL_MEMORY", default.memory_bytes_max as u64) as usize,
+        ..default
+    };
+    let total = setting("TL_ROWS", 4_000_000);
+    let (_folder, store) = open(options);
+    let next = AtomicU64::new(0);
+    let busy = AtomicU64::new(0);
+    let start = Instant::now();
+    let made: f64 = std::thread::scope(|scope| {
+        let senders: Vec<_> =
+            (0..setting("TL_SENDERS", 4)).map(|_| scope.spawn(|| send(&store, &next, &busy, total))).collect();
+        senders.into_iter().map(|sender| sender.join().expect("a sender")).sum()
+    });
+    let took = start.elapsed().as_secs_f64();
+    let cpu = cpu_ns(ClockId::ProcessCPUTime) - made;
+    let peak = status("VmHWM");
+    println!(
+        "{:.0} rows/s, {:.0} ns CPU a row without making them, Busy {} times",
+        total as f64 / took,
+        cpu / total as f64,
+        busy.into_inner()
+    );
+    println!("memory: peak {peak} MiB, now {} MiB, {:?}", status("VmRSS"), store.stats().compactions);
+    store.seal().expect("sealed");
+    println!("memory after a seal: {} MiB", status("VmRSS"));
+}
+
+/// Appends batches until there are enough; CPU spent on making them.
+fn send(store: &Store, next: &AtomicU64, busy: &AtomicU64, total: u64) -> f64 {
+    let mut made = 0.0;
+    loop {
+        let from = next.fetch_add(BATCH, Ordering::Relaxed);
+        if from >= total {
+            return made;
+        }
+        // The batch is given away, as a server does; one that is not taken is made again.
+        loop {
+            let start = cpu_ns(ClockId::ThreadCPUTime);
+            let batch = rows::batch(&stages::layout(), from, BATCH);
+            made += cpu_ns(ClockId::ThreadCPUTime) - start;
+            if store.append_wait(Append { table: Table::Logs, id: BatchId(from.into()), batch }).is_ok() {
+                break;
+            }
+            busy.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// A line of this process's status, in MiB.
+fn status(name: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").expect("a status");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
 }

@@ -24,11 +24,14 @@ fn bad(error: impl std::fmt::Display) -> StoreError {
 thread_local!(static ENCODERS: codec::Encoders = codec::Encoders::default());
 
 /// Bytes of a batch as a payload of the write-ahead log.
-pub fn encode(batch: &RecordBatch) -> Result<usize, StoreError> {
-    ENCODERS
-        .with(|encoders| encoders.with(|encoder| encoder.encode(batch)))
-        .map(|encoded| encoded.payload.len())
-        .map_err(bad)
+pub fn encode(batch: &RecordBatch, compress: bool) -> Result<usize, StoreError> {
+    let effort = if compress { codec::Effort::Compress } else { codec::Effort::Store };
+    ENCODERS.with(|encoders| {
+        let encoded = encoders.with(|encoder| encoder.encode(batch, effort)).map_err(bad)?;
+        let bytes = encoded.payload.len();
+        encoders.give_back([encoded.payload]);
+        Ok(bytes)
+    })
 }
 
 pub fn batch_bytes(batch: &RecordBatch) -> usize {
