@@ -215,3 +215,23 @@ pub(crate) fn has_marker(bodies: &StringArray) -> bool {
     let bytes = bodies.value_data();
     memchr3(TRACE, SPAN, AS_IS, bytes).is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_id_is_found_where_it_first_stands(
+            // Few different digits, so that parts of the id stand in many places.
+            hex in "[ab]{16}|[ab]{32}|[0-9a-f]{16}",
+            parts in proptest::collection::vec("[ab]{0,40}|[a-z ä]{0,80}|ID", 0..12),
+        ) {
+            let text: String = parts.iter().map(|part| if part == "ID" { hex.as_str() } else { part }).collect();
+            let want = memchr::memmem::find(text.as_bytes(), hex.as_bytes());
+            prop_assert_eq!(find(text.as_bytes(), hex.as_bytes()), want, "{} in {}", hex, text);
+        }
+    }
+}
