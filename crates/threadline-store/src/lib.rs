@@ -28,6 +28,7 @@ mod open;
 mod options;
 mod retention;
 mod sealed;
+mod sha;
 mod snapshot;
 #[cfg(feature = "stages")]
 #[doc(hidden)]
