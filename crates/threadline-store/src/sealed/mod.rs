@@ -54,7 +54,7 @@ const FOOTERS_BYTES_MAX: usize = 128 << 20;
 /// A rest of background work is never longer.
 const REST_MAX: Duration = Duration::from_secs(2);
 /// Rows gathered at once.
-pub(crate) const CHUNK_ROWS: usize = 8192;
+pub(crate) const CHUNK_ROWS: usize = 2048;
 
 /// Sealed files, table logs and Merkle log of a data folder.
 pub(crate) struct Sealed {
