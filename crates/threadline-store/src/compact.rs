@@ -22,7 +22,7 @@ use crate::sealed::rows::HOUR_US;
 use crate::table_log::{Action, Operation};
 
 /// A file with fewer rows than this part of a full one is tiny.
-const TINY_PART: u64 = 32;
+const TINY_PART: u64 = 64;
 /// Tiny files merged at once while the hour may still grow, at least.
 const TINY_MIN: usize = 4;
 /// A file with more than so many times the rows of all the others together is left alone.

@@ -342,7 +342,7 @@ proptest! {
 #[test]
 fn a_changed_byte_is_found() {
     let (disk, _, env) = environment();
-    let options = Options { compact_rows: 100, threads: false, ..Options::default() };
+    let options = Options { compact_rows: 1000, threads: false, ..Options::default() };
     let sealed = open(&env, &options);
     let layout = Arc::clone(&sealed.catalogue().logs.layout);
     for seq in 1..=5 {
