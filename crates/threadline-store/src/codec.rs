@@ -2,7 +2,8 @@
 //!
 //! A payload is one LZ4 block of an Arrow IPC stream with one record batch (docs/formats.md, "Record").
 
-use std::sync::Arc;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
@@ -12,10 +13,13 @@ use arrow_array::{
 use arrow_buffer::{Buffer, NullBuffer};
 use arrow_ipc::MetadataVersion;
 use arrow_ipc::reader::StreamDecoder;
-use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
+use arrow_ipc::writer::{IpcWriteOptions, StreamEncoder};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema};
+use lz4_flex::block::{self, CompressTable};
 use rustc_hash::FxHashMap;
 use threadline_model::schema::{Table, fixed};
+
+use crate::core::lock;
 
 /// Name of the column that the store fills in.
 pub(crate) const SEQ: &str = "seq";
@@ -36,28 +40,133 @@ pub(crate) struct Encoded {
     pub(crate) rows: u32,
 }
 
-/// Encodes a batch.
-///
-/// # Errors
-/// When Arrow cannot write the columns, or they are beyond [`UNCOMPRESSED_BYTES_MAX`].
-pub(crate) fn encode(batch: &RecordBatch) -> Result<Encoded, ArrowError> {
-    let batch = without_null_columns(batch)?;
-    let options = IpcWriteOptions::try_new(8, false, MetadataVersion::V5)?;
-    let mut writer = StreamWriter::try_new_with_options(Vec::new(), &batch.schema(), options)?;
-    writer.write(&batch)?;
-    writer.finish()?;
-    let bytes = writer.into_inner()?;
-    let too_large = || ArrowError::IpcError(format!("{} bytes are too many for one part", bytes.len()));
-    if bytes.len() > UNCOMPRESSED_BYTES_MAX {
-        return Err(too_large());
+/// How a payload's LZ4 block is made. Any reader of LZ4 reads both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// The stream as one run of literals: a copy. Five times the bytes for a tenth of the time.
+    Store,
+    /// Compressed.
+    Compress,
+}
+
+/// Encodes batches. What it needs for that is kept from one batch to the next.
+#[derive(Default)]
+pub(crate) struct Encoder {
+    stream: Vec<u8>,
+    compressed: Vec<u8>,
+    table: CompressTable,
+    /// Memory of payloads that are written.
+    payloads: Vec<Vec<u8>>,
+}
+
+/// Bytes of an LZ4 block's length that say "and more".
+const LZ4_MORE: usize = 255;
+/// Length in the token of an LZ4 sequence from which on more bytes follow.
+const LZ4_TOKEN: usize = 15;
+
+impl Encoder {
+    /// Encodes a batch.
+    ///
+    /// # Errors
+    /// When Arrow cannot write the columns, or they are beyond [`UNCOMPRESSED_BYTES_MAX`].
+    pub(crate) fn encode(&mut self, batch: &RecordBatch, effort: Effort) -> Result<Encoded, ArrowError> {
+        let batch = without_null_columns(batch)?;
+        let options = IpcWriteOptions::try_new(8, false, MetadataVersion::V5)?;
+        let mut encoder = StreamEncoder::try_new_with_options(&batch.schema(), options)?;
+        let mut stream = encoder.encode(&batch)?;
+        stream.extend(encoder.finish()?);
+        let bytes: usize = stream.iter().map(Buffer::len).sum();
+        let too_large = || ArrowError::IpcError(format!("{bytes} bytes are too many for one part"));
+        if bytes > UNCOMPRESSED_BYTES_MAX {
+            return Err(too_large());
+        }
+        let mut payload = self.payloads.pop().unwrap_or_default();
+        payload.clear();
+        match effort {
+            Effort::Store => store(&stream, bytes, &mut payload),
+            Effort::Compress => self.compress(&stream, bytes, &mut payload)?,
+        }
+        Ok(Encoded {
+            crc: crc32c::crc32c(&payload),
+            payload,
+            uncompressed_bytes: u32::try_from(bytes).map_err(|_| too_large())?,
+            rows: u32::try_from(batch.num_rows()).map_err(|_| too_large())?,
+        })
     }
-    let payload = lz4_flex::block::compress(&bytes);
-    Ok(Encoded {
-        crc: crc32c::crc32c(&payload),
-        payload,
-        uncompressed_bytes: u32::try_from(bytes.len()).map_err(|_| too_large())?,
-        rows: u32::try_from(batch.num_rows()).map_err(|_| too_large())?,
-    })
+
+    fn compress(&mut self, stream: &[Buffer], bytes: usize, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        self.stream.clear();
+        self.stream.reserve(bytes);
+        stream.iter().for_each(|buffer| self.stream.extend_from_slice(buffer));
+        let room = block::get_maximum_output_size(bytes);
+        if self.compressed.len() < room {
+            self.compressed.resize(room, 0);
+        }
+        let used = block::compress_into_with_table(&self.stream, &mut self.compressed, &mut self.table)
+            .map_err(|error| ArrowError::IpcError(error.to_string()))?;
+        out.extend_from_slice(self.compressed.get(..used).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Bytes it holds.
+    fn bytes(&self) -> usize {
+        self.stream.capacity() + self.compressed.capacity()
+    }
+}
+
+/// An LZ4 block with nothing but literals.
+fn store(stream: &[Buffer], bytes: usize, out: &mut Vec<u8>) {
+    out.reserve(bytes + bytes / LZ4_MORE + 2);
+    match bytes.checked_sub(LZ4_TOKEN) {
+        None => out.push((bytes << 4) as u8),
+        Some(more) => {
+            out.push((LZ4_TOKEN << 4) as u8);
+            out.resize(out.len() + more / LZ4_MORE, LZ4_MORE as u8);
+            out.push((more % LZ4_MORE) as u8);
+        }
+    }
+    stream.iter().for_each(|buffer| out.extend_from_slice(buffer));
+}
+
+/// Encoders and payloads that are not in use: a few, and none that a huge batch has blown up.
+#[derive(Default)]
+pub(crate) struct Encoders {
+    encoders: Mutex<Vec<Encoder>>,
+    payloads: Mutex<Vec<Vec<u8>>>,
+}
+
+/// Encoders that are kept.
+const ENCODERS_MAX: usize = 2;
+/// Bytes of an encoder that is kept.
+const ENCODER_BYTES_MAX: usize = 8 << 20;
+/// Payloads that are kept.
+const PAYLOADS_MAX: usize = 4;
+/// Bytes of a payload that is kept. Small ones are not worth it.
+const PAYLOAD_BYTES: RangeInclusive<usize> = (64 << 10)..=(2 << 20);
+
+impl Encoders {
+    /// Does some work with an encoder.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Encoder) -> T) -> T {
+        let mut encoder = lock(&self.encoders).pop().unwrap_or_default();
+        encoder.payloads.extend(lock(&self.payloads).pop());
+        let result = work(&mut encoder);
+        self.give_back(encoder.payloads.drain(..));
+        let mut kept = lock(&self.encoders);
+        if kept.len() < ENCODERS_MAX && encoder.bytes() <= ENCODER_BYTES_MAX {
+            kept.push(encoder);
+        }
+        result
+    }
+
+    /// Takes the memory of payloads that are written.
+    pub(crate) fn give_back(&self, payloads: impl IntoIterator<Item = Vec<u8>>) {
+        for payload in payloads {
+            let mut kept = lock(&self.payloads);
+            if kept.len() < PAYLOADS_MAX && PAYLOAD_BYTES.contains(&payload.capacity()) {
+                kept.push(payload);
+            }
+        }
+    }
 }
 
 /// Decodes a batch. The columns share one buffer.
@@ -71,7 +180,7 @@ pub(crate) fn decode(payload: &[u8], uncompressed_bytes: u32) -> Result<RecordBa
         return Err(bad(format!("{len} bytes before compression, at most {UNCOMPRESSED_BYTES_MAX} are taken")));
     }
     let mut bytes = vec![0; len];
-    let got = lz4_flex::block::decompress_into(payload, &mut bytes).map_err(|e| bad(e.to_string()))?;
+    let got = block::decompress_into(payload, &mut bytes).map_err(|e| bad(e.to_string()))?;
     if got != len {
         return Err(bad(format!("{got} bytes after decompression, {len} were promised")));
     }
@@ -105,6 +214,14 @@ pub(crate) fn batch_bytes(batch: &RecordBatch) -> usize {
             column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
         })
         .sum()
+}
+
+/// The batch without room to grow, which a builder leaves: up to half of what it takes. Columns that somebody else holds
+/// stay as they are.
+pub(crate) fn fitted(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let (schema, mut columns, _) = batch.into_parts();
+    columns.iter_mut().for_each(|column| column.shrink_to_fit());
+    RecordBatch::try_new(schema, columns)
 }
 
 /// The rows `offset..offset + rows`, dictionaries cut down to what those rows use.
@@ -279,23 +396,38 @@ mod tests {
     fn a_batch_survives_encoding() {
         for rows in [1, 2, 100] {
             let batch = logs(7, rows);
-            let encoded = encode(&batch).unwrap();
-            assert_eq!(encoded.rows as usize, rows);
-            assert_eq!(decode(&encoded.payload, encoded.uncompressed_bytes).unwrap(), batch);
+            let mut encoder = Encoder::default();
+            for effort in [Effort::Compress, Effort::Store, Effort::Store, Effort::Compress] {
+                let encoded = encoder.encode(&batch, effort).unwrap();
+                assert_eq!(encoded.rows as usize, rows);
+                assert_eq!(decode(&encoded.payload, encoded.uncompressed_bytes).unwrap(), batch);
+                encoder.payloads.push(encoded.payload);
+            }
         }
     }
 
     #[test]
     fn broken_payloads_are_errors() {
-        let encoded = encode(&logs(1, 3)).unwrap();
+        let encoded = Encoder::default().encode(&logs(1, 3), Effort::Compress).unwrap();
         assert!(decode(&encoded.payload, encoded.uncompressed_bytes - 1).is_err());
         assert!(decode(&encoded.payload, encoded.uncompressed_bytes + 1).is_err());
         assert!(decode(&encoded.payload, u32::MAX).is_err());
         for cut in 0..encoded.payload.len() {
             assert!(decode(&encoded.payload[..cut], encoded.uncompressed_bytes).is_err(), "cut at {cut}");
         }
-        let nothing = lz4_flex::block::compress(&[]);
+        let nothing = block::compress(&[]);
         assert!(decode(&nothing, 0).is_err());
+    }
+
+    #[test]
+    fn a_stored_block_is_one_of_lz4() {
+        for bytes in [0, 1, 14, 15, 16, 269, 270, 271, 70_000] {
+            let text: Vec<u8> = (0..bytes).map(|n| n as u8).collect();
+            let (first, second) = text.split_at(bytes / 3);
+            let mut block = Vec::new();
+            store(&[Buffer::from(first), Buffer::from(second)], bytes, &mut block);
+            assert_eq!(block::decompress(&block, bytes).unwrap(), text);
+        }
     }
 
     #[test]
@@ -306,7 +438,7 @@ mod tests {
         fields.push(Arc::new(Field::new("flags", DataType::Int64, true)));
         columns.push(new_null_array(&DataType::Int64, 4));
         let wide = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
-        let encoded = encode(&wide).unwrap();
+        let encoded = Encoder::default().encode(&wide, Effort::Compress).unwrap();
         assert_eq!(decode(&encoded.payload, encoded.uncompressed_bytes).unwrap(), batch);
     }
 

@@ -12,7 +12,7 @@ use arrow_array::RecordBatch;
 use rustc_hash::FxHashMap;
 use threadline_model::schema::{Table, fixed};
 
-use crate::codec::{self, Encoded};
+use crate::codec::{self, Effort, Encoded, Encoder};
 use crate::core::{Core, add, lock};
 use crate::store::OnAck;
 use crate::wal::{Part, Writer};
@@ -22,6 +22,8 @@ use crate::{Ack, Append, AppendError, BatchId};
 const QUEUE_MAX: usize = 64 << 10;
 /// Bytes of a part of a batch, about.
 const PART_BYTES: usize = 4 << 20;
+/// The disk is behind when so many groups wait.
+const BEHIND_GROUPS: usize = 4;
 /// Pauses that are suggested to senders.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 const RETRY_LATER: Duration = Duration::from_secs(10);
@@ -256,7 +258,12 @@ impl Core {
         let payload_max = Writer::payload_bytes_max(self.options.wal_segment_bytes);
         let too_large = |what: String| AppendError::TooLarge { reason: what };
         let mut parts = Vec::new();
-        encode_parts(&append.batch, payload_max, &mut parts).map_err(too_large)?;
+        // Compression costs more than a disk that keeps up with the senders; one that does not leaves time for it.
+        let behind = self.queue.lock().payload_bytes > self.options.commit_bytes.saturating_mul(BEHIND_GROUPS);
+        let effort = if behind { Effort::Compress } else { Effort::Store };
+        self.encoders
+            .with(|encoder| encode_parts(encoder, &append.batch, effort, payload_max, &mut parts))
+            .map_err(too_large)?;
         if parts.len() > usize::from(u16::MAX) {
             return Err(too_large(format!(
                 "the batch has {} parts, at most {} are taken",
@@ -364,11 +371,14 @@ impl Round<'_> {
             return refuse(self, on_ack, AppendError::Unavailable { reason });
         }
         let first_seq = self.writer.next_seq();
-        let batch = match codec::with_seq(table, &batch, first_seq) {
+        let batch = codec::fitted(batch).and_then(|batch| codec::with_seq(table, &batch, first_seq));
+        let batch = match batch {
             Ok(batch) => batch,
             Err(error) => return refuse(self, on_ack, AppendError::TooLarge { reason: error.to_string() }),
         };
-        if let Err(error) = self.write(table, id, &parts) {
+        let written = self.write(table, id, &parts);
+        self.core.encoders.give_back(parts.into_iter().map(|part| part.payload));
+        if let Err(error) = written {
             self.leave(&error);
             let reason = failure(&error);
             return refuse(self, on_ack, AppendError::Unavailable { reason });
@@ -490,10 +500,19 @@ fn check_columns(append: &Append) -> Result<(), AppendError> {
 }
 
 /// Splits a batch into parts of about [`PART_BYTES`] that fit into a segment.
-fn encode_parts(batch: &RecordBatch, payload_max: usize, out: &mut Vec<Encoded>) -> Result<(), String> {
+fn encode_parts(
+    encoder: &mut Encoder,
+    batch: &RecordBatch,
+    effort: Effort,
+    payload_max: usize,
+    out: &mut Vec<Encoded>,
+) -> Result<(), String> {
     let rows = batch.num_rows();
-    if rows < 2 || codec::batch_bytes(batch) <= PART_BYTES.min(payload_max.saturating_mul(4)) {
-        let encoded = codec::encode(batch).map_err(|e| e.to_string())?;
+    let bytes = codec::batch_bytes(batch);
+    if rows < 2 || bytes <= PART_BYTES.min(payload_max.saturating_mul(4)) {
+        // What may not fit as it is may fit compressed.
+        let effort = if bytes > payload_max / 2 { Effort::Compress } else { effort };
+        let encoded = encoder.encode(batch, effort).map_err(|e| e.to_string())?;
         if encoded.payload.len() <= payload_max {
             out.push(encoded);
             return Ok(());
@@ -508,7 +527,7 @@ fn encode_parts(batch: &RecordBatch, payload_max: usize, out: &mut Vec<Encoded>)
     let half = rows / 2;
     for (offset, rows) in [(0, half), (half, rows - half)] {
         let part = codec::cut(batch, offset, rows).map_err(|e| e.to_string())?;
-        encode_parts(&part, payload_max, out)?;
+        encode_parts(encoder, &part, effort, payload_max, out)?;
     }
     Ok(())
 }

@@ -1,8 +1,11 @@
 //! Compaction: small files of one hour become one, with exactly the same rows.
 //!
-//! Files are small below half of [`Options::compact_rows`](crate::Options::compact_rows). While an hour may still grow,
-//! only files of about the same size are merged, so that a row is rewritten a logarithmic number of times; when the
-//! hour is over, all small ones are.
+//! Files are *small* below half of [`Options::compact_rows`](crate::Options::compact_rows), *tiny* below a
+//! [`TINY_PART`]th of it. While an hour may still grow, a few tiny files of about the same size are merged; other small
+//! ones wait until together they are no longer small. So a row is rewritten once by every fourfold growth of tiny files
+//! and then once more, and at full speed, when no sealed file is tiny, once at all. When the hour is over, the small ones
+//! that are left are merged, but a file is not rewritten for the sake of far fewer rows than it has: those that come late
+//! gather first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,8 +21,12 @@ use crate::sealed::reader::SealedFile;
 use crate::sealed::rows::HOUR_US;
 use crate::table_log::{Action, Operation};
 
-/// Files merged at once while the hour may still grow, at least.
-const FILES_MIN: usize = 4;
+/// A file with fewer rows than this part of a full one is tiny.
+const TINY_PART: u64 = 64;
+/// Tiny files merged at once while the hour may still grow, at least.
+const TINY_MIN: usize = 4;
+/// A file with more than so many times the rows of all the others together is left alone.
+const LATE_SHARE: u64 = 16;
 /// Files merged at once at most: bounds memory.
 const FILES_MAX: usize = 16;
 /// An hour counts as over this long after its end, µs.
@@ -66,29 +73,93 @@ impl Sealed {
     }
 }
 
+/// Which files of an hour may be merged with each other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    /// With those of about the same size.
+    Tiny(u32),
+    /// With any that are not tiny.
+    Small,
+    /// The hour is over: with any.
+    Over,
+}
+
 /// The oldest group of files worth merging.
 fn choose(files: &[Arc<SealedFile>], rows_max: u64, now: i64) -> Option<Vec<Arc<SealedFile>>> {
-    let mut groups: BTreeMap<(i64, u32), Vec<&Arc<SealedFile>>> = BTreeMap::new();
-    for file in files.iter().filter(|file| file.meta().rows <= rows_max / 2) {
-        let over = now >= file.meta().hour.saturating_add(HOUR_US + LATE_US);
-        let class = if over { u32::MAX } else { file.meta().rows.max(1).ilog(4) };
+    let mut groups: BTreeMap<(i64, Class), Vec<&Arc<SealedFile>>> = BTreeMap::new();
+    for file in files.iter().filter(|file| file.meta().rows < rows_max / 2) {
+        let rows = file.meta().rows;
+        let class = if now >= file.meta().hour.saturating_add(HOUR_US + LATE_US) {
+            Class::Over
+        } else if rows < rows_max / TINY_PART {
+            Class::Tiny(rows.max(1).ilog(4))
+        } else {
+            Class::Small
+        };
         groups.entry((file.meta().hour, class)).or_default().push(file);
     }
-    for ((_, class), mut group) in groups {
+    groups.into_iter().find_map(|((_, class), mut group)| {
         group.sort_by_key(|file| (file.meta().rows, *file.meta().seq.start()));
-        let mut rows = 0;
-        let chosen: Vec<Arc<SealedFile>> = group
-            .into_iter()
-            .take(FILES_MAX)
-            .take_while(|file| {
-                rows += file.meta().rows;
-                rows <= rows_max
-            })
-            .cloned()
-            .collect();
-        if chosen.len() >= if class == u32::MAX { 2 } else { FILES_MIN } {
-            return Some(chosen);
+        let sizes: Vec<u64> = group.iter().map(|file| file.meta().rows).collect();
+        let chosen = worth_merging(class, &sizes, rows_max);
+        (chosen > 0).then(|| group.into_iter().take(chosen).cloned().collect())
+    })
+}
+
+/// How many of the smallest files of a class are merged now. `sizes` go up.
+fn worth_merging(class: Class, sizes: &[u64], rows_max: u64) -> usize {
+    let mut rows = 0;
+    let mut count = 0;
+    for &own in sizes.iter().take(FILES_MAX) {
+        let enough = match class {
+            Class::Over => rows + own > rows_max || (rows > 0 && own / LATE_SHARE > rows),
+            // As soon as the result is not small any more, it need not grow.
+            Class::Tiny(_) | Class::Small => rows >= rows_max / 2,
+        };
+        if enough {
+            break;
+        }
+        rows += own;
+        count += 1;
+    }
+    let worth = match class {
+        Class::Over => count >= 2,
+        Class::Tiny(_) => count >= TINY_MIN,
+        Class::Small => count >= 2 && (rows >= rows_max / 2 || count == FILES_MAX),
+    };
+    if worth { count } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_wait_until_merging_them_pays() {
+        const MAX: u64 = 2_000_000;
+        for (class, sizes, want) in [
+            (Class::Tiny(3), vec![200, 210, 220], 0),
+            (Class::Tiny(3), vec![200, 210, 220, 230], 4),
+            (Class::Tiny(3), vec![200; 20], FILES_MAX),
+            // At full speed: no row is rewritten before its file gets its last size.
+            (Class::Small, vec![250_000; 3], 0),
+            (Class::Small, vec![250_000; 4], 4),
+            (Class::Small, vec![239_000; 4], 0),
+            (Class::Small, vec![239_000; 9], 5),
+            (Class::Small, vec![62_500; 15], 0),
+            (Class::Small, vec![62_500; 16], 16),
+            (Class::Small, vec![62_500, 999_999], 2),
+            (Class::Small, vec![999_999], 0),
+            (Class::Over, vec![5], 0),
+            (Class::Over, vec![5, 70], 2),
+            (Class::Over, vec![400_000, 900_000], 2),
+            (Class::Over, vec![900_000, 900_000, 900_000], 2),
+            // A few late rows are not worth a large file; many are.
+            (Class::Over, vec![100, 900_000], 0),
+            (Class::Over, vec![100, 100, 900_000], 2),
+            (Class::Over, vec![60_000, 900_000], 2),
+        ] {
+            assert_eq!(worth_merging(class, &sizes, MAX), want, "{sizes:?}");
         }
     }
-    None
 }

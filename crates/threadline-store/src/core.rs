@@ -12,6 +12,7 @@ use std::time::Duration;
 use arrow_array::{BooleanArray, RecordBatch};
 use threadline_model::schema::Table;
 
+use crate::codec::Encoders;
 use crate::committer::Queue;
 use crate::dedup::Window;
 use crate::memory::{Memory, State};
@@ -102,6 +103,7 @@ pub(crate) struct Core {
     pub(crate) sealed: Sealed,
     pub(crate) memory: Memory,
     pub(crate) queue: Queue,
+    pub(crate) encoders: Encoders,
     /// `None` when the folder is open for reading only.
     pub(crate) writer: Mutex<Option<Writer>>,
     pub(crate) window: Mutex<Window>,
@@ -240,7 +242,7 @@ impl Core {
         let state = self.memory.state();
         let now = self.env.clock.monotonic();
         let Some(since) = state.since() else { return false };
-        let bytes_max = self.options.seal_bytes.min(self.options.memory_bytes_max / 4);
+        let bytes_max = self.options.seal_bytes.min(self.options.memory_bytes_max / 3);
         let due = state.bytes() >= bytes_max
             || state.row_count() >= self.options.seal_rows
             || now.saturating_sub(since) >= self.options.seal_after;

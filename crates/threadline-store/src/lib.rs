@@ -29,7 +29,11 @@ mod options;
 mod prune;
 mod retention;
 mod sealed;
+mod sha;
 mod snapshot;
+#[cfg(feature = "stages")]
+#[doc(hidden)]
+pub mod stages;
 mod store;
 mod table_log;
 mod tail;

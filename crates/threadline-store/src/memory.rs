@@ -16,9 +16,10 @@ use crate::wal::{PerTable, slot};
 
 /// So many neighbours become one.
 const FANOUT: usize = 8;
-/// A chunk with so many rows, or bytes, is not merged any more.
-const CHUNK_ROWS: usize = 16 << 10;
-const CHUNK_BYTES: usize = 8 << 20;
+/// A chunk with so many rows, or bytes, is not merged any more: a query passes over it quickly enough, so the batches of
+/// a busy sender are never copied.
+const CHUNK_ROWS: usize = 1 << 10;
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// Rows of one table that stay together.
 #[derive(Debug)]

@@ -23,21 +23,27 @@ use threadline_model::schema::Table;
 use crate::StoreError;
 use crate::sealed::catalogue::hex;
 use crate::sealed::objects::Objects;
+use crate::sha::Messages;
 
 /// A SHA-256 hash.
 pub(crate) type Hash = [u8; 32];
 
+/// The byte before a leaf's data when it is hashed (RFC 6962 section 2.1).
+pub(crate) const LEAF: u8 = 0;
+/// The same for an inner node.
+const NODE: u8 = 1;
+
 /// Hash of a leaf (RFC 6962 section 2.1).
 pub(crate) fn leaf_hash(data: &[u8]) -> Hash {
     let mut hash = Sha256::new();
-    hash.update([0]);
+    hash.update([LEAF]);
     hash.update(data);
     hash.finalize().into()
 }
 
 /// Hash of an inner node (RFC 6962 section 2.1).
 pub(crate) fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    let mut node = [1; 65];
+    let mut node = [NODE; 65];
     node[1..33].copy_from_slice(left);
     node[33..].copy_from_slice(right);
     Sha256::digest(node).into()
@@ -55,6 +61,33 @@ impl TreeHasher {
     /// Adds the hash of a leaf.
     pub(crate) fn push(&mut self, leaf: Hash) {
         self.push_subtree(0, leaf);
+    }
+
+    /// Adds the hashes of many leaves, and takes them. Faster than one by one: the nodes of a level are hashed together.
+    pub(crate) fn push_all(&mut self, leaves: &mut Vec<Hash>) {
+        self.size += leaves.len() as u64;
+        let mut nodes = Messages::default();
+        let mut odd = Vec::new();
+        let mut level = 0;
+        while !leaves.is_empty() {
+            if let Some((_, left)) = self.full.pop_if(|(top, _)| *top == level) {
+                leaves.insert(0, left);
+            }
+            let (pairs, rest) = leaves.as_chunks::<2>();
+            odd.extend(rest.iter().map(|&rest| (level, rest)));
+            nodes.clear();
+            for [left, right] in pairs {
+                nodes.push(|out| {
+                    out.push(NODE);
+                    out.extend_from_slice(left);
+                    out.extend_from_slice(right);
+                });
+            }
+            leaves.clear();
+            nodes.hash(leaves);
+            level += 1;
+        }
+        self.full.extend(odd.into_iter().rev());
     }
 
     /// Adds the root of a full subtree of `2^level` leaves. Subtrees must come in order of size, large ones first.
@@ -632,6 +665,25 @@ mod tests {
         for (size, leaf) in leaves.iter().enumerate() {
             assert_eq!(tree.root(), reference(&leaves[..size]), "{size}");
             tree.push(*leaf);
+        }
+    }
+
+    #[test]
+    fn many_leaves_at_once_are_the_same_tree() {
+        let leaves: Vec<Hash> = (0..600u32).map(|n| leaf_hash(&n.to_be_bytes())).collect();
+        for step in [1, 2, 3, 7, 16, 37, 64, 100, 599, 600] {
+            let mut tree = TreeHasher::default();
+            for (part, some) in leaves.chunks(step).enumerate() {
+                let mut some = some.to_vec();
+                tree.push_all(&mut some);
+                assert!(some.is_empty());
+                let size = (part * step + step).min(leaves.len());
+                assert_eq!(
+                    (tree.size(), tree.root()),
+                    (size as u64, reference(&leaves[..size])),
+                    "{size} by {step}"
+                );
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use threadline_model::schema::Table;
 
+use crate::codec::Encoders;
 use crate::committer::Queue;
 use crate::core::{Core, Counters, Progress, Status};
 use crate::dedup::Window;
@@ -143,6 +144,7 @@ fn core(options: Options, env: Env, wal: WriterOptions, parts: Parts) -> Core {
         sealed: parts.sealed,
         memory: parts.memory,
         queue: Queue::default(),
+        encoders: Encoders::default(),
         writer: Mutex::new(parts.writer),
         window: Mutex::new(parts.window),
         spares: parts.spares,

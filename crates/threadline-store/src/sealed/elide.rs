@@ -1,11 +1,13 @@
 //! Ids that stand in a row's own columns are left out of its body in a sealed file and put back on reading
 //! (docs/formats.md, "Id elision").
 
+use std::fmt::Write as _;
+
+use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, BooleanArray, FixedSizeBinaryArray, RecordBatch, StringArray};
-use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::ArrowError;
-use memchr::{memchr3, memmem};
+use memchr::{memchr_iter, memchr2, memchr3};
 use threadline_model::id::{SpanId, TraceId};
 
 /// Stands for the row's trace id.
@@ -54,31 +56,83 @@ fn id(ids: Option<&FixedSizeBinaryArray>, row: usize) -> Option<&[u8]> {
 /// # Errors
 /// When the bodies together pass 2 GiB.
 pub(crate) fn elide(bodies: &StringArray, ids: &Ids<'_>) -> Result<StringArray, ArrowError> {
-    let mut scratch = Vec::new();
-    map(bodies, |row, body, out| {
+    // A body grows by one byte at most.
+    let mut out = Bodies::new(bodies, bodies.len());
+    let marked = has_marker(bodies);
+    for row in 0..bodies.len() {
+        if bodies.is_null(row) {
+            out.end_null();
+            continue;
+        }
+        let body = bodies.value(row);
         if ids.is_json(row) {
-            out.extend_from_slice(body);
-        } else if memchr3(TRACE, SPAN, AS_IS, body).is_some() {
-            out.push(AS_IS);
-            out.extend_from_slice(body);
+            out.push(body)?;
+        } else if marked && memchr3(TRACE, SPAN, AS_IS, body.as_bytes()).is_some() {
+            out.push("\u{3}")?;
+            out.push(body)?;
         } else {
-            scratch.clear();
-            match ids.trace(row).and_then(|hex| memmem::find(body, &hex)) {
-                Some(at) => cut(body, at, 32, TRACE, &mut scratch),
-                None => scratch.extend_from_slice(body),
-            }
-            match ids.span(row).and_then(|hex| memmem::find(&scratch, &hex)) {
-                Some(at) => cut(&scratch, at, 16, SPAN, out),
-                None => out.extend_from_slice(&scratch),
+            // The span id is looked for in what the trace id leaves; it cannot reach across the marker.
+            let (before, after) = match ids.trace(row).and_then(|hex| cut(body, &hex)) {
+                Some((before, after)) => (before, Some(after)),
+                None => (body, None),
+            };
+            let span = ids.span(row);
+            let first = span.and_then(|hex| cut(before, &hex));
+            out.push_cut(before, first)?;
+            if let Some(after) = after {
+                out.push("\u{1}")?;
+                let second = if first.is_none() { span.and_then(|hex| cut(after, &hex)) } else { None };
+                out.push_cut(after, second)?;
             }
         }
-    })
+        out.end();
+    }
+    Ok(out.0.finish())
 }
 
-fn cut(body: &[u8], at: usize, len: usize, marker: u8, out: &mut Vec<u8>) {
-    out.extend_from_slice(body.get(..at).unwrap_or_default());
-    out.push(marker);
-    out.extend_from_slice(body.get(at + len..).unwrap_or_default());
+/// What stands before and after the first occurrence of an id.
+fn cut<'a>(text: &'a str, hex: &[u8]) -> Option<(&'a str, &'a str)> {
+    let at = find(text.as_bytes(), hex)?;
+    Some((text.get(..at)?, text.get(at + hex.len()..)?))
+}
+
+/// Places looked at in one step.
+const STEP: usize = 64;
+/// Bytes of an id that are compared in a step: three digits rarely stand anywhere else.
+const PROBE: usize = 3;
+/// Bytes that a step reads.
+const WINDOW: usize = STEP + PROBE - 1;
+
+/// The first place of `hex` in `text`. A general search would take longer to prepare itself for each row's id than this
+/// takes to find it: the compiler makes vector instructions of the steps.
+fn find(text: &[u8], hex: &[u8]) -> Option<usize> {
+    let starts = |at: usize| text.get(at..).is_some_and(|rest| rest.starts_with(hex));
+    let &[a, b, c] = hex.first_chunk::<PROBE>()?;
+    let last = text.len().checked_sub(hex.len())?;
+    let mut at = 0;
+    while at <= last {
+        // The last step reaches back over the one before.
+        let from = if at + WINDOW <= text.len() { at } else { text.len().saturating_sub(WINDOW) };
+        if let Some(window) = text.get(from..).and_then(|rest| rest.first_chunk::<WINDOW>()) {
+            let mut hit = 0;
+            for place in 0..STEP {
+                hit |= u8::from(window[place] == a)
+                    & u8::from(window[place + 1] == b)
+                    & u8::from(window[place + 2] == c);
+            }
+            if hit == 0 {
+                at = from + STEP;
+                continue;
+            }
+        }
+        let end = (from + STEP).min(last + 1);
+        let places = text.get(at..end).unwrap_or_default();
+        if let Some(place) = memchr_iter(a, places).find(|&place| starts(at + place)) {
+            return Some(at + place);
+        }
+        at = end.max(at + 1);
+    }
+    None
 }
 
 /// The bodies as they were before [`elide`].
@@ -86,25 +140,74 @@ fn cut(body: &[u8], at: usize, len: usize, marker: u8, out: &mut Vec<u8>) {
 /// # Errors
 /// When the bodies together pass 2 GiB.
 pub(crate) fn restore(bodies: &StringArray, ids: &Ids<'_>) -> Result<StringArray, ArrowError> {
-    map(bodies, |row, body, out| {
+    let mut out = Bodies::new(bodies, bodies.len() * (32 + 16 - 2));
+    for row in 0..bodies.len() {
+        if bodies.is_null(row) {
+            out.end_null();
+            continue;
+        }
+        let body = bodies.value(row);
         if ids.is_json(row) {
-            out.extend_from_slice(body);
-        } else if let Some(body) = body.strip_prefix(&[AS_IS]) {
-            out.extend_from_slice(body);
+            out.push(body)?;
+        } else if let Some(body) = body.strip_prefix('\u{3}') {
+            out.push(body)?;
         } else {
             let mut rest = body;
-            while let Some(at) = memchr::memchr2(TRACE, SPAN, rest) {
-                let (before, from) = rest.split_at(at);
-                out.extend_from_slice(before);
-                match from.first() {
-                    Some(&TRACE) => out.extend_from_slice(ids.trace(row).as_ref().map_or(&[][..], |hex| hex)),
-                    _ => out.extend_from_slice(ids.span(row).as_ref().map_or(&[][..], |hex| hex)),
+            while let Some(at) = memchr2(TRACE, SPAN, rest.as_bytes()) {
+                out.push(rest.get(..at).unwrap_or_default())?;
+                if rest.as_bytes().get(at) == Some(&TRACE) {
+                    out.push_hex(ids.trace(row).as_ref())?;
+                } else {
+                    out.push_hex(ids.span(row).as_ref())?;
                 }
-                rest = from.get(1..).unwrap_or_default();
+                rest = rest.get(at + 1..).unwrap_or_default();
             }
-            out.extend_from_slice(rest);
+            out.push(rest)?;
         }
-    })
+        out.end();
+    }
+    Ok(out.0.finish())
+}
+
+/// Bodies under construction. They are put together of `str`s, so that nobody looks for bad UTF-8 again.
+struct Bodies(StringBuilder);
+
+impl Bodies {
+    /// Room for bodies like these and `more` bytes.
+    fn new(like: &StringArray, more: usize) -> Self {
+        let offsets = like.value_offsets();
+        let bytes = offsets.last().zip(offsets.first()).map_or(0, |(last, first)| (last - first) as usize);
+        Self(StringBuilder::with_capacity(like.len(), bytes + more))
+    }
+
+    fn push(&mut self, text: &str) -> Result<(), ArrowError> {
+        let bytes = self.0.values_slice().len() + text.len();
+        if i32::try_from(bytes).is_err() {
+            return Err(ArrowError::OffsetOverflowError(bytes));
+        }
+        let _ = self.0.write_str(text);
+        Ok(())
+    }
+
+    fn push_cut(&mut self, whole: &str, cut: Option<(&str, &str)>) -> Result<(), ArrowError> {
+        let Some((before, after)) = cut else { return self.push(whole) };
+        self.push(before)?;
+        self.push("\u{2}")?;
+        self.push(after)
+    }
+
+    fn push_hex<const N: usize>(&mut self, hex: Option<&[u8; N]>) -> Result<(), ArrowError> {
+        let hex = hex.and_then(|hex| std::str::from_utf8(hex).ok());
+        self.push(hex.unwrap_or_default())
+    }
+
+    fn end(&mut self) {
+        self.0.append_value("");
+    }
+
+    fn end_null(&mut self) {
+        self.0.append_null();
+    }
 }
 
 /// Whether any body has a marker; when none has, the array is good as it is.
@@ -113,19 +216,22 @@ pub(crate) fn has_marker(bodies: &StringArray) -> bool {
     memchr3(TRACE, SPAN, AS_IS, bytes).is_some()
 }
 
-fn map(
-    bodies: &StringArray,
-    mut each: impl FnMut(usize, &[u8], &mut Vec<u8>),
-) -> Result<StringArray, ArrowError> {
-    let mut bytes = Vec::with_capacity(bodies.value_data().len());
-    let mut offsets = Vec::with_capacity(bodies.len() + 1);
-    offsets.push(0i32);
-    for row in 0..bodies.len() {
-        if bodies.is_valid(row) {
-            each(row, bodies.value(row).as_bytes(), &mut bytes);
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_id_is_found_where_it_first_stands(
+            // Few different digits, so that parts of the id stand in many places.
+            hex in "[ab]{16}|[ab]{32}|[0-9a-f]{16}",
+            parts in proptest::collection::vec("[ab]{0,40}|[a-z ä]{0,80}|ID", 0..12),
+        ) {
+            let text: String = parts.iter().map(|part| if part == "ID" { hex.as_str() } else { part }).collect();
+            let want = memchr::memmem::find(text.as_bytes(), hex.as_bytes());
+            prop_assert_eq!(find(text.as_bytes(), hex.as_bytes()), want, "{} in {}", hex, text);
         }
-        offsets.push(i32::try_from(bytes.len()).map_err(|_| ArrowError::OffsetOverflowError(bytes.len()))?);
     }
-    let nulls: Option<NullBuffer> = bodies.nulls().cloned();
-    StringArray::try_new(OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(bytes), nulls)
 }

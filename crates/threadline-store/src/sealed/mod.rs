@@ -49,13 +49,13 @@ use keys::KeyCounts;
 use leaves::leaves_of;
 use objects::Objects;
 use reader::SealedFile;
-use rows::{Pool, by_hour, union_schema};
+use rows::{Pool, Run, by_hour, union_schema};
 use writer::FileWriter;
 
 /// A rest of background work is never longer.
 const REST_MAX: Duration = Duration::from_secs(2);
 /// Rows gathered at once.
-const CHUNK_ROWS: usize = 8192;
+pub(crate) const CHUNK_ROWS: usize = 2048;
 
 /// Sealed files, table logs and Merkle log of a data folder.
 pub(crate) struct Sealed {
@@ -408,7 +408,7 @@ impl Sealed {
         let schema = union_schema(&layout, batches.iter().map(|batch| batch.schema_ref().as_ref()))?;
         let pool = Pool::new(batches, &schema)?;
         let mut written = Vec::new();
-        for (hour, rows) in by_hour(&pool, batches)? {
+        for (hour, rows) in by_hour(batches)? {
             match self.write_hour(side, &pool, &schema, hour, &rows) {
                 Ok(file) => written.push(file),
                 Err(error) => {
@@ -426,14 +426,12 @@ impl Sealed {
         pool: &Pool,
         schema: &SchemaRef,
         hour: i64,
-        rows: &[(usize, usize)],
+        rows: &[Run],
     ) -> Result<Written, StoreError> {
         let path = self.name(side, hour);
         let key = format!("{}/{path}", table_folder(side.table));
         let mut writer = FileWriter::create(&self.objects, &key, side.table, schema, self.options.elide_ids)?;
-        for chunk in rows.chunks(CHUNK_ROWS) {
-            writer.write(&pool.gather(chunk)?)?;
-        }
+        pool.gather(rows, CHUNK_ROWS, &mut |batch| writer.write(&batch))?;
         Ok(Written { path, hour, facts: writer.finish()? })
     }
 

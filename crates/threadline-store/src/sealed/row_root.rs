@@ -11,16 +11,20 @@ use arrow_schema::DataType;
 use sha2::{Digest, Sha256};
 
 use crate::StoreError;
-use crate::merkle::{Hash, TreeHasher, leaf_hash};
+use crate::merkle::{Hash, LEAF, TreeHasher};
+use crate::sha::Messages;
 
 /// Bytes of a column's name hash.
 const NAME_BYTES: usize = 8;
+/// Bytes of rows hashed at once, about: they stay in the processor's cache.
+const FLUSH_BYTES: usize = 256 << 10;
 
 /// Hashes rows batch by batch, in file order.
 #[derive(Default)]
 pub(crate) struct RowHasher {
     tree: TreeHasher,
-    row: Vec<u8>,
+    rows: Messages,
+    hashes: Vec<Hash>,
 }
 
 impl RowHasher {
@@ -37,13 +41,22 @@ impl RowHasher {
             .map(|index| Column::new(schema.field(index).name(), batch.column(index)))
             .collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows() {
-            self.row.clear();
-            for column in &columns {
-                column.write(row, &mut self.row);
+            self.rows.push(|out| {
+                out.push(LEAF);
+                columns.iter().for_each(|column| column.write(row, out));
+            });
+            if self.rows.bytes() >= FLUSH_BYTES {
+                self.flush();
             }
-            self.tree.push(leaf_hash(&self.row));
         }
+        self.flush();
         Ok(())
+    }
+
+    fn flush(&mut self) {
+        self.rows.hash(&mut self.hashes);
+        self.rows.clear();
+        self.tree.push_all(&mut self.hashes);
     }
 
     /// Rows so far.
@@ -115,8 +128,7 @@ impl<'a> Column<'a> {
         macro_rules! fixed {
             ($array:expr, $bytes:expr) => {
                 if $array.is_valid(row) {
-                    out.extend_from_slice(&self.prefix);
-                    out.extend_from_slice(&$bytes);
+                    self.write_fixed($bytes, out);
                 }
             };
         }
@@ -146,10 +158,19 @@ impl<'a> Column<'a> {
         }
     }
 
+    // Prefix and value, or length, go as one piece of a length that the compiler knows.
+    #[inline]
+    fn write_fixed<const N: usize>(&self, bytes: [u8; N], out: &mut Vec<u8>) {
+        let mut field = [0; NAME_BYTES + 1 + 8];
+        let (name, rest) = field.split_at_mut(NAME_BYTES + 1);
+        name.copy_from_slice(&self.prefix);
+        rest.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        out.extend_from_slice(field.get(..NAME_BYTES + 1 + N).unwrap_or_default());
+    }
+
     #[inline]
     fn write_bytes(&self, bytes: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.prefix);
-        out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        self.write_fixed((bytes.len() as u32).to_le_bytes(), out);
         out.extend_from_slice(bytes);
     }
 }

@@ -2,18 +2,22 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
+use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int16Type, Int32Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{
-    Array, ArrayRef, DictionaryArray, Int16Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray, new_null_array,
+use arrow_array::types::{
+    ArrowPrimitiveType, Float64Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
-use arrow_schema::{DataType, Schema, SchemaRef};
-use arrow_select::interleave::interleave;
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Int16Array, Int32Array, Int64Array,
+    PrimitiveArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder, Buffer, NullBuffer};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use rustc_hash::FxHashMap;
-use threadline_model::schema::{Layout, dictionary};
+use threadline_model::schema::Layout;
 
 use crate::StoreError;
 use crate::snapshot::Scan;
@@ -64,15 +68,34 @@ pub(crate) fn union_schema<'a>(
     Ok(Arc::new(Schema::new(fields)))
 }
 
+/// Neighbouring rows of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    batch: u32,
+    start: u32,
+    rows: u32,
+}
+
+impl Run {
+    /// Adds a run behind others; one that goes on where the last one ends makes that one longer.
+    fn push(runs: &mut Vec<Run>, run: Run) {
+        match runs.last_mut() {
+            Some(last) if last.batch == run.batch && last.start + last.rows == run.start => {
+                last.rows += run.rows
+            }
+            _ => runs.push(run),
+        }
+    }
+
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.start as usize + self.rows as usize
+    }
+}
+
 /// Batches brought to one schema. The dictionaries of a column become one, so that rows move as numbers.
 pub(crate) struct Pool {
     schema: SchemaRef,
-    columns: Vec<PoolColumn>,
-}
-
-enum PoolColumn {
-    Plain(Vec<ArrayRef>),
-    Dictionary { keys: Vec<ArrayRef>, values: Arc<StringArray> },
+    columns: Vec<Box<dyn Gather>>,
 }
 
 impl Pool {
@@ -82,123 +105,396 @@ impl Pool {
             .fields()
             .iter()
             .map(|field| {
-                let arrays: Vec<ArrayRef> = batches
-                    .iter()
-                    .map(|batch| match batch.column_by_name(field.name()) {
-                        Some(array) => Arc::clone(array),
-                        None => new_null_array(field.data_type(), batch.num_rows()),
-                    })
-                    .collect();
-                if *field.data_type() == dictionary() { unify(&arrays) } else { Ok(PoolColumn::Plain(arrays)) }
+                let arrays: Vec<Option<&ArrayRef>> =
+                    batches.iter().map(|batch| batch.column_by_name(field.name())).collect();
+                gather_of(field, &arrays)
             })
             .collect::<Result<_, _>>()?;
         Ok(Pool { schema: Arc::clone(schema), columns })
     }
 
-    /// The rows at (batch, row), in that order.
-    pub(crate) fn gather(&self, indices: &[(usize, usize)]) -> Result<RecordBatch, StoreError> {
-        let columns = self
-            .columns
-            .iter()
-            .map(|column| match column {
-                PoolColumn::Plain(arrays) => pick(arrays, indices),
-                PoolColumn::Dictionary { keys, values } => {
-                    let keys = pick(keys, indices)?;
-                    let keys = keys.as_primitive::<Int32Type>().clone();
-                    let values = Arc::clone(values) as ArrayRef;
-                    Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, values)?) as ArrayRef)
+    /// The rows of all runs, in that order, in batches of `rows_max` rows.
+    pub(crate) fn gather(
+        &self,
+        runs: &[Run],
+        rows_max: usize,
+        emit: &mut dyn FnMut(RecordBatch) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let rows_max = u32::try_from(rows_max).unwrap_or(u32::MAX).max(1);
+        let (mut some, mut rows) = (Vec::new(), 0);
+        for &run in runs {
+            let mut rest = run;
+            while rest.rows > 0 {
+                let head = Run { rows: rest.rows.min(rows_max - rows), ..rest };
+                some.push(head);
+                rows += head.rows;
+                rest = Run { start: rest.start + head.rows, rows: rest.rows - head.rows, ..rest };
+                if rows == rows_max {
+                    emit(self.batch(&some, rows as usize)?)?;
+                    some.clear();
+                    rows = 0;
                 }
-            })
-            .collect::<Result<Vec<_>, StoreError>>()?;
+            }
+        }
+        if rows > 0 { emit(self.batch(&some, rows as usize)?) } else { Ok(()) }
+    }
+
+    fn batch(&self, runs: &[Run], rows: usize) -> Result<RecordBatch, StoreError> {
+        let columns =
+            self.columns.iter().map(|column| column.gather(runs, rows)).collect::<Result<Vec<_>, _>>()?;
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
+}
 
-    fn dictionary(&self, name: &str) -> Option<(&[ArrayRef], &Arc<StringArray>)> {
-        let index = self.schema.index_of(name).ok()?;
-        match self.columns.get(index)? {
-            PoolColumn::Dictionary { keys, values } => Some((keys, values)),
-            PoolColumn::Plain(_) => None,
+/// A column of many batches.
+trait Gather {
+    /// The values of some runs, `rows` in all.
+    fn gather(&self, runs: &[Run], rows: usize) -> Result<ArrayRef, ArrowError>;
+}
+
+/// A column's array in each batch; a missing one is all null.
+struct Parts<A> {
+    arrays: Vec<Option<A>>,
+    nulls: bool,
+}
+
+impl<A: Array> Parts<A> {
+    fn array(&self, run: Run) -> Option<&A> {
+        self.arrays.get(run.batch as usize)?.as_ref()
+    }
+
+    fn nulls(&self, runs: &[Run], rows: usize) -> Option<NullBuffer> {
+        if !self.nulls {
+            return None;
         }
+        let mut valid = BooleanBufferBuilder::new(rows);
+        for &run in runs {
+            match self.array(run).map(Array::nulls) {
+                None => valid.append_n(run.rows as usize, false),
+                Some(None) => valid.append_n(run.rows as usize, true),
+                Some(Some(nulls)) => append_bits(&mut valid, nulls.inner(), run),
+            }
+        }
+        Some(NullBuffer::new(valid.finish())).filter(|nulls| nulls.null_count() > 0)
     }
 }
 
-fn pick(arrays: &[ArrayRef], indices: &[(usize, usize)]) -> Result<ArrayRef, StoreError> {
-    let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
-    Ok(interleave(&arrays, indices)?)
+fn append_bits(to: &mut BooleanBufferBuilder, from: &BooleanBuffer, run: Run) {
+    if run.rows == 1 {
+        to.append(from.value(run.start as usize));
+    } else {
+        let range = run.range();
+        to.append_packed_range(from.offset() + range.start..from.offset() + range.end, from.values());
+    }
 }
 
-fn unify(arrays: &[ArrayRef]) -> Result<PoolColumn, StoreError> {
-    let mut known: FxHashMap<&str, i32> = FxHashMap::default();
-    let mut texts: Vec<&str> = Vec::new();
-    let mut all_keys = Vec::with_capacity(arrays.len());
-    for array in arrays {
-        let dict = array.as_dictionary_opt::<Int32Type>();
-        let parts = dict.and_then(|dict| Some((dict.keys(), dict.values().as_string_opt::<i32>()?)));
-        let (keys, values) = parts.ok_or_else(|| StoreError::corrupt("a dictionary column is none"))?;
-        let map: Vec<Option<i32>> = (0..values.len())
-            .map(|at| {
-                values.is_valid(at).then(|| {
+/// Numbers of one width.
+struct Numbers<T: ArrowPrimitiveType> {
+    parts: Parts<PrimitiveArray<T>>,
+    data_type: DataType,
+}
+
+impl<T: ArrowPrimitiveType> Gather for Numbers<T> {
+    fn gather(&self, runs: &[Run], rows: usize) -> Result<ArrayRef, ArrowError> {
+        let mut out: Vec<T::Native> = Vec::with_capacity(rows);
+        for &run in runs {
+            match self.parts.array(run) {
+                Some(array) => out.extend_from_slice(array.values().get(run.range()).unwrap_or_default()),
+                None => out.resize(out.len() + run.rows as usize, T::Native::default()),
+            }
+        }
+        let array = PrimitiveArray::<T>::try_new(out.into(), self.parts.nulls(runs, rows))?;
+        Ok(Arc::new(array.with_data_type(self.data_type.clone())))
+    }
+}
+
+impl Gather for Parts<BooleanArray> {
+    fn gather(&self, runs: &[Run], rows: usize) -> Result<ArrayRef, ArrowError> {
+        let mut out = BooleanBufferBuilder::new(rows);
+        for &run in runs {
+            match self.array(run) {
+                Some(array) => append_bits(&mut out, array.values(), run),
+                None => out.append_n(run.rows as usize, false),
+            }
+        }
+        Ok(Arc::new(BooleanArray::new(out.finish(), self.nulls(runs, rows))))
+    }
+}
+
+/// Ids of one width.
+struct Ids {
+    parts: Parts<FixedSizeBinaryArray>,
+    width: i32,
+}
+
+impl Gather for Ids {
+    fn gather(&self, runs: &[Run], rows: usize) -> Result<ArrayRef, ArrowError> {
+        let width = self.width.max(0) as usize;
+        let mut out = Vec::with_capacity(rows * width);
+        for &run in runs {
+            let Range { start, end } = run.range();
+            match self.parts.array(run) {
+                Some(array) => {
+                    out.extend_from_slice(
+                        array.value_data().get(start * width..end * width).unwrap_or_default(),
+                    );
+                }
+                None => out.resize(out.len() + (end - start) * width, 0),
+            }
+        }
+        let nulls = self.parts.nulls(runs, rows);
+        Ok(Arc::new(FixedSizeBinaryArray::try_new(self.width, Buffer::from_vec(out), nulls)?))
+    }
+}
+
+impl Gather for Parts<StringArray> {
+    fn gather(&self, runs: &[Run], rows: usize) -> Result<ArrayRef, ArrowError> {
+        let length = |run: &Run| {
+            let Range { start, end } = run.range();
+            let offsets = self.array(*run)?.value_offsets();
+            Some((offsets.get(end)? - offsets.get(start)?) as usize)
+        };
+        let bytes: usize = runs.iter().filter_map(length).sum();
+        if i32::try_from(bytes).is_err() {
+            return Err(ArrowError::OffsetOverflowError(bytes));
+        }
+        // The builder takes `str`s, so nothing is checked for UTF-8 again.
+        let mut out = StringBuilder::with_capacity(rows, bytes);
+        for &run in runs {
+            match self.array(run) {
+                Some(array) if array.null_count() == 0 => {
+                    run.range().for_each(|row| out.append_value(array.value(row)));
+                }
+                Some(array) => {
+                    run.range().for_each(|row| out.append_option(array.is_valid(row).then(|| array.value(row))))
+                }
+                None => out.append_nulls(run.rows as usize),
+            }
+        }
+        Ok(Arc::new(out.finish()))
+    }
+}
+
+/// Marks a value of a batch's dictionary that is null.
+const NULL: i32 = -1;
+
+/// A dictionary column.
+struct Words {
+    /// Keys of each batch, and what each of its values is in `values`.
+    parts: Vec<Option<(Int32Array, Vec<i32>)>>,
+    values: Arc<StringArray>,
+    nulls: bool,
+}
+
+impl Words {
+    fn new(arrays: &[Option<&ArrayRef>]) -> Result<Words, StoreError> {
+        let mut known: FxHashMap<&str, i32> = FxHashMap::default();
+        let mut texts: Vec<&str> = Vec::new();
+        let mut parts = Vec::with_capacity(arrays.len());
+        let mut nulls = false;
+        for array in arrays {
+            let Some(array) = array else {
+                parts.push(None);
+                nulls = true;
+                continue;
+            };
+            let (keys, values) =
+                words(array.as_ref()).ok_or_else(|| StoreError::corrupt("a dictionary column is none"))?;
+            nulls |= keys.null_count() > 0 || values.null_count() > 0;
+            let map = (0..values.len())
+                .map(|at| {
+                    if values.is_null(at) {
+                        return NULL;
+                    }
                     let text = values.value(at);
                     *known.entry(text).or_insert_with(|| {
                         texts.push(text);
                         texts.len() as i32 - 1
                     })
                 })
-            })
-            .collect();
-        let keys: Int32Array =
-            keys.iter().map(|key| map.get(usize::try_from(key?).ok()?).copied().flatten()).collect();
-        all_keys.push(Arc::new(keys) as ArrayRef);
+                .collect();
+            parts.push(Some((keys.clone(), map)));
+        }
+        Ok(Words { parts, values: Arc::new(StringArray::from_iter_values(texts)), nulls })
     }
-    Ok(PoolColumn::Dictionary { keys: all_keys, values: Arc::new(StringArray::from_iter_values(texts)) })
+
+    /// Appends a run's keys among `values`, [`NULL`] where there is none.
+    fn keys(&self, run: Run, out: &mut Vec<i32>) {
+        let Some((keys, map)) = self.parts.get(run.batch as usize).and_then(Option::as_ref) else {
+            out.resize(out.len() + run.rows as usize, NULL);
+            return;
+        };
+        let value = |key: i32| map.get(key as usize).copied().unwrap_or(NULL);
+        match keys.nulls() {
+            None => {
+                out.extend(keys.values().get(run.range()).unwrap_or_default().iter().map(|&key| value(key)))
+            }
+            Some(nulls) => out
+                .extend(run.range().map(|row| if nulls.is_valid(row) { value(keys.value(row)) } else { NULL })),
+        }
+    }
 }
 
-/// A row's place in file order, and where the row is. `seq` is unique, so the order is total.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+impl Gather for Words {
+    fn gather(&self, runs: &[Run], rows: usize) -> Result<ArrayRef, ArrowError> {
+        let mut keys = Vec::with_capacity(rows);
+        runs.iter().for_each(|&run| self.keys(run, &mut keys));
+        let mut nulls = None;
+        if self.nulls {
+            let valid =
+                BooleanBuffer::collect_bool(keys.len(), |row| keys.get(row).is_some_and(|&key| key != NULL));
+            nulls = Some(NullBuffer::new(valid)).filter(|nulls| nulls.null_count() > 0);
+            keys.iter_mut().for_each(|key| *key = (*key).max(0));
+        }
+        let keys = Int32Array::try_new(keys.into(), nulls)?;
+        let values = Arc::clone(&self.values) as ArrayRef;
+        Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, values)?))
+    }
+}
+
+/// Keys and values of a dictionary of texts.
+fn words(array: &dyn Array) -> Option<(&Int32Array, &StringArray)> {
+    let dict = array.as_dictionary_opt::<Int32Type>()?;
+    Some((dict.keys(), dict.values().as_string_opt::<i32>()?))
+}
+
+fn gather_of(field: &Field, arrays: &[Option<&ArrayRef>]) -> Result<Box<dyn Gather>, StoreError> {
+    Ok(match field.data_type() {
+        DataType::Int16 => numbers::<Int16Type>(field, arrays)?,
+        DataType::Int32 => numbers::<Int32Type>(field, arrays)?,
+        DataType::Int64 => numbers::<Int64Type>(field, arrays)?,
+        DataType::Timestamp(..) => numbers::<TimestampMicrosecondType>(field, arrays)?,
+        DataType::Float64 => numbers::<Float64Type>(field, arrays)?,
+        DataType::Boolean => Box::new(parts::<BooleanArray>(field, arrays)?),
+        DataType::Utf8 => Box::new(parts::<StringArray>(field, arrays)?),
+        DataType::FixedSizeBinary(width) => Box::new(Ids { parts: parts(field, arrays)?, width: *width }),
+        DataType::Dictionary(..) => Box::new(Words::new(arrays)?),
+        _ => return Err(unexpected(field)),
+    })
+}
+
+fn numbers<T: ArrowPrimitiveType>(
+    field: &Field,
+    arrays: &[Option<&ArrayRef>],
+) -> Result<Box<dyn Gather>, StoreError> {
+    Ok(Box::new(Numbers::<T> { parts: parts(field, arrays)?, data_type: field.data_type().clone() }))
+}
+
+fn parts<A: Array + Clone + 'static>(
+    field: &Field,
+    arrays: &[Option<&ArrayRef>],
+) -> Result<Parts<A>, StoreError> {
+    let nulls = arrays.iter().any(|array| array.is_none_or(|array| array.null_count() > 0));
+    let arrays = arrays
+        .iter()
+        .map(|array| {
+            array
+                .map(|array| array.as_any().downcast_ref::<A>().cloned().ok_or_else(|| unexpected(field)))
+                .transpose()
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Parts { arrays, nulls })
+}
+
+fn unexpected(field: &Field) -> StoreError {
+    let detail = format!("column {} has type {}, which no table uses", field.name(), field.data_type());
+    StoreError::Invalid { detail }
+}
+
+/// A row's place in file order among the rows of an hour, but for the sequence number: the service's rank, then µs since
+/// the start of the hour with `ns` below; and where the row is.
+#[derive(Clone, Copy, Debug)]
 struct Key {
-    service: u32,
-    ts: i64,
-    ns: i16,
-    seq: i64,
+    time: u64,
+    rank: u32,
     batch: u32,
     row: u32,
 }
 
-/// Rows of a pool by hour, each hour in file order: (service, time, seq).
-pub(crate) fn by_hour(
-    pool: &Pool,
-    batches: &[RecordBatch],
-) -> Result<BTreeMap<i64, Vec<(usize, usize)>>, StoreError> {
-    let ranks = pool.dictionary("service").map(|(keys, values)| (keys, ranks(values)));
+/// Rows of batches by hour, each hour in file order: (service, time, seq).
+pub(crate) fn by_hour(batches: &[RecordBatch]) -> Result<BTreeMap<i64, Vec<Run>>, StoreError> {
+    let services: Vec<Option<&ArrayRef>> =
+        batches.iter().map(|batch| batch.column_by_name("service")).collect();
+    let services = Words::new(&services)?;
+    let ranks = ranks(&services.values);
+    let orders = batches.iter().map(Order::new).collect::<Result<Vec<_>, _>>()?;
     let mut hours: BTreeMap<i64, Vec<Key>> = BTreeMap::new();
-    for (index, batch) in batches.iter().enumerate() {
-        let order = Order::new(batch)?;
-        let services = ranks
-            .as_ref()
-            .and_then(|(keys, ranks)| Some((keys.get(index)?.as_primitive_opt::<Int32Type>()?, ranks)));
-        for row in 0..batch.num_rows() {
-            let service = services.map_or(0, |(keys, ranks)| {
-                let key = if keys.is_valid(row) { keys.value(row) as usize } else { usize::MAX };
-                ranks.get(key).copied().unwrap_or(0)
-            });
-            let ts = order.ts.value(row);
-            hours.entry(hour_of(ts)).or_default().push(Key {
-                service,
-                ts,
-                ns: order.ns(row),
-                seq: order.seq.value(row),
-                batch: index as u32,
-                row: row as u32,
-            });
+    let mut keys = Vec::new();
+    for (batch, order) in (0u32..).zip(&orders) {
+        let ts = order.ts.values();
+        keys.clear();
+        services.keys(Run { batch, start: 0, rows: ts.len() as u32 }, &mut keys);
+        // Neighbours mostly lie in the same hour.
+        let mut row = 0;
+        while let Some(&first) = ts.get(row) {
+            let hour = hour_of(first);
+            let out = hours.entry(hour).or_default();
+            for (&ts, &key) in ts.iter().zip(&keys).skip(row) {
+                let since = ts.wrapping_sub(hour);
+                if !(0..HOUR_US).contains(&since) {
+                    break;
+                }
+                let ns = (order.ns(row) as u16) ^ (1 << 15);
+                let rank = ranks.get(key as usize).copied().unwrap_or(0);
+                out.push(Key { time: (since as u64) << 16 | u64::from(ns), rank, batch, row: row as u32 });
+                row += 1;
+            }
         }
     }
+    let in_order = orders
+        .iter()
+        .flat_map(|order| order.seq.values().iter())
+        .try_fold(i64::MIN, |last, &seq| (last < seq).then_some(seq))
+        .is_some();
+    let seq = |key: &Key| orders.get(key.batch as usize).map(|order| order.seq.value(key.row as usize));
     Ok(hours
         .into_iter()
-        .map(|(hour, mut keys)| {
-            keys.sort_unstable();
-            (hour, keys.into_iter().map(|key| (key.batch as usize, key.row as usize)).collect())
+        .map(|(hour, keys)| {
+            let mut keys = by_rank(keys, ranks.len());
+            // Rows that come in the order of their sequence numbers need no look at them: sorting is stable.
+            keys.chunk_by_mut(|a, b| a.rank == b.rank).for_each(|keys| {
+                if in_order {
+                    keys.sort_by_key(|key| key.time);
+                } else {
+                    keys.sort_by_key(|key| (key.time, seq(key)));
+                }
+            });
+            let mut runs = Vec::new();
+            for key in keys {
+                Run::push(&mut runs, Run { batch: key.batch, start: key.row, rows: 1 });
+            }
+            (hour, runs)
         })
         .collect())
+}
+
+/// Sorted by rank, which is at most `rank_max`; keys of one rank stay as they are.
+fn by_rank(mut keys: Vec<Key>, rank_max: usize) -> Vec<Key> {
+    if rank_max > keys.len() {
+        keys.sort_by_key(|key| key.rank);
+        return keys;
+    }
+    let mut places = vec![0usize; rank_max + 2];
+    for key in &keys {
+        if let Some(count) = places.get_mut(key.rank as usize + 1) {
+            *count += 1;
+        }
+    }
+    let mut sum = 0;
+    for place in &mut places {
+        sum += *place;
+        *place = sum;
+    }
+    let mut sorted = vec![Key { time: 0, rank: 0, batch: 0, row: 0 }; keys.len()];
+    for key in keys {
+        if let Some(place) = places.get_mut(key.rank as usize)
+            && let Some(to) = sorted.get_mut(*place)
+        {
+            *to = key;
+            *place += 1;
+        }
+    }
+    sorted
 }
 
 /// Rank of each value in byte order, from 1; 0 is null.
@@ -289,6 +585,30 @@ impl Input {
     fn compare(&self, other: &Input) -> Ordering {
         self.order.compare(self.row, &other.order, other.row)
     }
+
+    /// The first row after the present one that does not precede the present one of `other`: in steps that grow, then
+    /// by halving, because such runs are long where files follow each other in time, and short where they do not.
+    fn end_before(&self, other: &Input) -> usize {
+        let precedes = |row: usize| self.order.compare(row, &other.order, other.row).is_lt();
+        let rows = self.batch.num_rows();
+        let (mut low, mut step) = (self.row, 1);
+        let mut high = rows;
+        while low + step < rows {
+            if precedes(low + step) {
+                low += step;
+                step *= 2;
+            } else {
+                high = low + step;
+                break;
+            }
+        }
+        // `low` precedes, `high` does not, or is the end.
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if precedes(middle) { low = middle } else { high = middle }
+        }
+        high
+    }
 }
 
 /// Rows of files that are each in order, as one sequence in order, in chunks of about `rows_max` rows and bounded bytes.
@@ -314,17 +634,17 @@ pub(crate) fn merge(
         let mut input = inputs.swap_remove(first);
         let next = inputs.iter().min_by(|a, b| a.compare(b));
         let start = input.row;
-        input.row += 1;
-        while input.row < input.batch.num_rows() && next.is_none_or(|next| input.compare(next).is_lt()) {
-            input.row += 1;
-        }
+        input.row = match next {
+            Some(next) => input.end_before(next),
+            None => input.batch.num_rows(),
+        };
         chunk.take(&mut input, start);
         if input.row < input.batch.num_rows() {
             inputs.push(input);
         } else {
             inputs.extend(Input::start(input.scan)?);
         }
-        if chunk.indices.len() >= MERGE_ROWS || chunk.bytes >= MERGE_BYTES {
+        if chunk.rows >= MERGE_ROWS || chunk.bytes >= MERGE_BYTES {
             chunk.emit(schema, rows_max, &mut emit)?;
             inputs.iter_mut().for_each(|input| input.slot = None);
         }
@@ -336,7 +656,8 @@ pub(crate) fn merge(
 #[derive(Default)]
 struct Chunk {
     batches: Vec<RecordBatch>,
-    indices: Vec<(usize, usize)>,
+    runs: Vec<Run>,
+    rows: usize,
     bytes: usize,
 }
 
@@ -347,7 +668,9 @@ impl Chunk {
             self.batches.push(input.batch.clone());
             self.batches.len() - 1
         });
-        self.indices.extend((start..input.row).map(|row| (slot, row)));
+        let rows = input.row - start;
+        self.rows += rows;
+        Run::push(&mut self.runs, Run { batch: slot as u32, start: start as u32, rows: rows as u32 });
     }
 
     fn emit(
@@ -357,11 +680,11 @@ impl Chunk {
         emit: &mut impl FnMut(RecordBatch) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let chunk = std::mem::take(self);
-        if chunk.indices.is_empty() {
+        if chunk.runs.is_empty() {
             return Ok(());
         }
         let pool = Pool::new(&chunk.batches, schema)?;
-        chunk.indices.chunks(rows_max).try_for_each(|indices| emit(pool.gather(indices)?))
+        pool.gather(&chunk.runs, rows_max, emit)
     }
 }
 

@@ -16,10 +16,12 @@ use super::{Closed, IDS, Log, PerTable, SPARE, segment_path, slot};
 use crate::codec::Encoded;
 use crate::{BatchId, StoreError};
 
-/// Spares that are kept.
-const SPARES_MAX: usize = 2;
+/// Spares that are kept: as many segments as a seal sets free at full speed, so that none is made anew.
+const SPARES_MAX: usize = 4;
 /// Bytes handed to the system at a time while a group is still growing.
 const BUFFER_BYTES_MAX: usize = 8 << 20;
+/// A payload of so many bytes goes to the system as it is, without a copy among others.
+const DIRECT_BYTES: usize = 64 << 10;
 /// Bytes of zeros written at a time.
 const ZERO_CHUNK_BYTES: usize = 1 << 20;
 
@@ -127,7 +129,7 @@ impl Writer {
 
     /// Puts a part behind what waits; the sequence number of its first row. [`Writer::fits`] was asked before.
     pub(crate) fn push(&mut self, part: &Part<'_>) -> io::Result<i64> {
-        let active = self.active.as_mut().ok_or_else(|| io::Error::other("no segment is open"))?;
+        let active = self.active.as_ref().ok_or_else(|| io::Error::other("no segment is open"))?;
         let first_seq = self.next_seq;
         let head = RecordHead {
             payload_bytes: part.encoded.payload.len() as u32,
@@ -146,9 +148,17 @@ impl Writer {
         };
         let start = self.buffer.len();
         head.write(&mut self.buffer);
-        self.buffer.extend_from_slice(&part.encoded.payload);
-        self.buffer.resize(start + padded(part.encoded.payload.len()), 0);
+        let payload = &part.encoded.payload;
+        let padding = padded(payload.len()) - (self.buffer.len() - start) - payload.len();
+        if payload.len() >= DIRECT_BYTES {
+            self.write()?;
+            self.write_bytes(payload)?;
+        } else {
+            self.buffer.extend_from_slice(payload);
+        }
+        self.buffer.resize(self.buffer.len() + padding, 0);
         self.next_seq = head.next_seq();
+        let active = self.active.as_mut().ok_or_else(|| io::Error::other("no segment is open"))?;
         let last = &mut active.written_seq;
         let whole = (part.part + 1 == part.parts).then_some(&mut last.whole);
         for numbers in [Some(&mut last.any), whole].into_iter().flatten() {
@@ -161,14 +171,25 @@ impl Writer {
 
     /// Hands what waits to the system.
     pub(crate) fn write(&mut self) -> io::Result<()> {
-        let Some(active) = &mut self.active else { return Ok(()) };
-        if !self.buffer.is_empty() {
-            active.file.write_at(active.written, &self.buffer)?;
-            active.written += self.buffer.len() as u64;
-            self.bytes += self.buffer.len() as u64;
-            self.buffer.clear();
-            self.buffer.shrink_to(BUFFER_BYTES_MAX);
+        if self.active.is_some() && !self.buffer.is_empty() {
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let written = self.write_bytes(&buffer);
+            // After a failure it is still there, until the segment is left.
+            if written.is_ok() {
+                buffer.clear();
+                buffer.shrink_to(BUFFER_BYTES_MAX);
+            }
+            self.buffer = buffer;
+            written?;
         }
+        Ok(())
+    }
+
+    fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(active) = &mut self.active else { return Ok(()) };
+        active.file.write_at(active.written, bytes)?;
+        active.written += bytes.len() as u64;
+        self.bytes += bytes.len() as u64;
         Ok(())
     }
 
