@@ -11,8 +11,8 @@ use threadline_model::schema::{Table, fixed};
 use threadline_model::value;
 use threadline_store::{Facets, SealedFile, Snapshot};
 
-use crate::field::FieldReader;
 use crate::counts::{MINUTE_US, Slice, each_minute};
+use crate::field::FieldReader;
 use crate::lang::{Expr, Field, Severity, code_name};
 use crate::matcher::{Mask, Matcher, attribute_column, prune};
 use crate::search::TimeRange;
@@ -151,24 +151,24 @@ pub fn histogram(
             })?;
         }
         for range in ranges {
-        let prune = crate::matcher::prune(&request.expr, request.table, range);
-        each_batch(source, &matcher, &columns, &prune, range, guard, |batch, _, found| {
-            let ts = Batch::new(batch).int("ts");
-            reader.each(batch, found, |row, value| {
-                let group = groups.index(value)?;
-                if group >= counts.len() {
-                    counts.resize_with(group + 1, || vec![0; buckets]);
-                }
-                let bucket = (ts.get(row).unwrap_or(start_us) - start_us) / interval_us;
-                let slot =
-                    counts.get_mut(group).and_then(|counts| counts.get_mut(usize::try_from(bucket).ok()?));
-                if let Some(slot) = slot {
-                    *slot += 1;
-                    total += 1;
-                }
-                Ok(())
-            })
-        })?;
+            let prune = crate::matcher::prune(&request.expr, request.table, range);
+            each_batch(source, &matcher, &columns, &prune, range, guard, |batch, _, found| {
+                let ts = Batch::new(batch).int("ts");
+                reader.each(batch, found, |row, value| {
+                    let group = groups.index(value)?;
+                    if group >= counts.len() {
+                        counts.resize_with(group + 1, || vec![0; buckets]);
+                    }
+                    let bucket = (ts.get(row).unwrap_or(start_us) - start_us) / interval_us;
+                    let slot =
+                        counts.get_mut(group).and_then(|counts| counts.get_mut(usize::try_from(bucket).ok()?));
+                    if let Some(slot) = slot {
+                        *slot += 1;
+                        total += 1;
+                    }
+                    Ok(())
+                })
+            })?;
         }
     }
     let mut series: Vec<Series> = groups
@@ -536,7 +536,8 @@ impl FacetValues {
     /// Values and rows of a slice.
     fn rows<'a>(&'a self, slice: &'a Slice) -> impl Iterator<Item = (&'a str, u64)> {
         self.facets.column(&self.column).into_iter().flatten().filter_map(|(value, classes)| {
-            let rows: u64 = classes.iter().filter(|(class, _)| slice.has_class(*class)).map(|(_, rows)| rows).sum();
+            let rows: u64 =
+                classes.iter().filter(|(class, _)| slice.has_class(*class)).map(|(_, rows)| rows).sum();
             (rows > 0).then_some((value.as_deref()?, rows))
         })
     }

@@ -5,6 +5,7 @@
 //! - *edge*: rows of a file in minutes that the range cuts through: counted row by row.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 use threadline_model::schema::Table;
@@ -12,7 +13,7 @@ use threadline_store::{RollupEntry, SealedFile, Snapshot};
 
 use crate::aggregate::field_values;
 use crate::lang::{Expr, Field, Op, Test, is_term_char};
-use crate::matcher::{Matcher, prune};
+use crate::matcher::{Mask, Matcher, prune};
 use crate::search::TimeRange;
 use crate::source::{Source, each_batch, sources};
 use crate::{Guard, QueryError};
@@ -129,12 +130,49 @@ pub(crate) fn each_minute(
     Ok(edges)
 }
 
-/// The term whose posting counts answer an expression: one whole word of ASCII that lies in no compound and is no id.
-fn counted_term(expr: &Expr, table: Table) -> Option<String> {
-    let Expr::Is(Field::Body, Test::Phrase(text)) = expr else { return None };
-    let whole = table == Table::Logs && text.is_ascii() && text.chars().all(is_term_char);
-    let could_be_part = text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (whole && !could_be_part && text.len() < TERM_BYTES_MAX).then(|| text.to_ascii_lowercase())
+/// A condition on the body that postings count.
+enum Counted {
+    /// The body has this whole term, in lower case.
+    Term(String),
+    /// A term of the body has this text, with case.
+    Within(String),
+}
+
+impl Counted {
+    /// One run of ASCII term characters that lies in no compound and is no part of an id.
+    fn of(expr: &Expr, table: Table) -> Option<Counted> {
+        let (text, whole) = match expr {
+            Expr::Is(Field::Body, Test::Phrase(text)) => (text, true),
+            Expr::Is(Field::Body, Test::Contains(text)) => (text, false),
+            _ => return None,
+        };
+        let is_run = table == Table::Logs && text.is_ascii() && text.chars().all(is_term_char);
+        let could_be_part = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_run || could_be_part || text.len() >= TERM_BYTES_MAX {
+            return None;
+        }
+        Some(if whole { Counted::Term(text.to_ascii_lowercase()) } else { Counted::Within(text.clone()) })
+    }
+
+    /// Rows of a file, by its postings and, where these do not tell, row by row; `None` when all have to be read.
+    fn rows(
+        &self,
+        file: &Arc<SealedFile>,
+        matcher: &Matcher,
+        guard: &Guard,
+    ) -> Result<Option<u64>, QueryError> {
+        let (mut rows, unsure) = match self {
+            Counted::Term(term) => return Ok(file.term_rows(term)?),
+            Counted::Within(text) => file.containing_rows(text)?,
+        };
+        let columns: Vec<&str> = matcher.columns().iter().map(String::as_str).collect();
+        for batch in file.scan_ranges(Some(&columns), &unsure)? {
+            guard.check()?;
+            let batch = batch?;
+            rows += matcher.select(&batch, &Mask::all(batch.num_rows())).count() as u64;
+        }
+        Ok(Some(rows))
+    }
 }
 
 /// Counts rows.
@@ -150,7 +188,7 @@ pub fn count(
 ) -> Result<u64, QueryError> {
     let matcher = Matcher::new(expr, table)?;
     let pruned = prune(expr, table, range);
-    let (slice, term) = (Slice::of(expr, table), counted_term(expr, table));
+    let (slice, counted) = (Slice::of(expr, table), Counted::of(expr, table));
     let mut total = 0;
     for source in sources(snapshot.table(table)) {
         guard.check()?;
@@ -164,8 +202,8 @@ pub fn count(
         }
         let mut ranges = vec![range];
         if let Source::File(file) = &source {
-            if let (true, Some(term)) = (within, &term)
-                && let Some(rows) = file.term_rows(term)?
+            if let (true, Some(counted)) = (within, &counted)
+                && let Some(rows) = counted.rows(file, &matcher, guard)?
             {
                 total += rows;
                 continue;

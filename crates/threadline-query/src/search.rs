@@ -405,8 +405,12 @@ impl Search {
         for batch in file.rows(columns.as_deref(), &places)? {
             self.guard.check()?;
             let batch = batch?;
-            let rows: Vec<(usize, u32)> =
-                wanted.by_ref().take(batch.num_rows()).zip(0..).map(|((_, position), row)| (position, row)).collect();
+            let rows: Vec<(usize, u32)> = wanted
+                .by_ref()
+                .take(batch.num_rows())
+                .zip(0..)
+                .map(|((_, position), row)| (position, row))
+                .collect();
             parts.add(&batch, &rows)?;
         }
         match wanted.len() {

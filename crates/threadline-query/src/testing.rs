@@ -41,6 +41,7 @@ pub(crate) fn logs_batch(rows: &[Log]) -> RecordBatch {
             event_name: row.event,
             body: if row.body.is_empty() { Value::Empty } else { Value::Str(&row.body) },
             trace_id: TraceId::from_bytes(&[row.trace; 16]),
+            span_id: SpanId::from_bytes(&[row.trace; 8]),
             attributes: &row.attributes,
             ..LogView::default()
         };

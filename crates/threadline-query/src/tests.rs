@@ -6,6 +6,7 @@ use threadline_model::schema::Table;
 use threadline_model::value::Value;
 
 use crate::aggregate::{HistogramRequest, field_values, fields, histogram};
+use crate::counts::count;
 use crate::lang::{Expr, Field, Number, Op, Test, parse};
 use crate::search::{Cursor, Matcher, Order, SearchRequest, TimeRange, cursor_of, search};
 use crate::testing::{Log, T0_US, logs_batch, memory, sealed, seqs, spans_batch, with_seq};
@@ -188,7 +189,28 @@ fn bad_regular_expressions_are_refused() {
 const SERVICES: [&str; 3] = ["", "cart", "shop"];
 
 pub(crate) fn any_log() -> impl Strategy<Value = Log> {
-    let word = prop::sample::select(vec!["token", "Token", "expired", "ex", "größe", "10.0.0.1", "a_b", "-"]);
+    let word = prop::sample::select(vec![
+        "token",
+        "Token",
+        "expired",
+        "ex",
+        "größe",
+        "10.0.0.1",
+        "10.0.0.12",
+        "1.10.0.0.1",
+        "v10.0.0.1",
+        "10.0.0.1.nip.io",
+        "c1234567-9abc-4def-8123-0123456789ab",
+        "c1234567-9abc",
+        "id=",
+        "2026",
+        // What the rows' own ids are in hex.
+        "01010101010101010101010101010101",
+        "0202020202020202",
+        "a_b",
+        "-",
+        ".",
+    ]);
     let attribute =
         (prop::sample::select(vec!["x", "y", "url.path", "http.response.status_code"]), 0..4i64, 0..3)
             .prop_map(|(key, number, kind)| {
@@ -232,6 +254,16 @@ fn any_condition() -> impl Strategy<Value = Expr> {
         "a_b",
         "n ex",
         "-",
+        "toke",
+        "9abc",
+        "c1234567",
+        "c1234567-9abc",
+        "10.0",
+        "0.0.1.nip",
+        "01010101010101010101010101010101",
+        "0101",
+        "0202020202020202",
+        "x01",
     ]);
     let body = |test: Test| Expr::Is(Field::Body, test);
     let op = prop::sample::select(vec![Op::Eq, Op::Ne, Op::Lt, Op::Le, Op::Gt, Op::Ge]);
@@ -240,7 +272,27 @@ fn any_condition() -> impl Strategy<Value = Expr> {
         text.clone().prop_map(move |t| body(Test::Contains(t.to_owned()))),
         prop::sample::select(vec!["tok*", "*ed", "e*d", "a*-*b", "10.*"])
             .prop_map(move |t| body(Test::Wildcard(t.into()))),
-        prop::sample::select(vec!["tok[a-z]+", "^$", "ex.?$"]).prop_map(move |t| body(Test::Regex(t.into()))),
+        prop::sample::select(vec![
+            "tok[a-z]+",
+            "^$",
+            "ex.?$",
+            "[=:] ?c[0-9a-f]{7}-9[0-9a-f]{3}",
+            "c[0-9a-f]{7}-9[0-9a-f]{3}-4",
+            "(?i)TOKEN|10\\.0",
+            "(id|ex)=?[0-9]+",
+            "\\b10\\.0\\.0\\.\\d+",
+            "[0-9]+\\.nip",
+            "(to|ex)(ken|pired)[ -]",
+            "a_?b|gr\\w+e",
+            "(01){16}",
+            "0(10)+1?",
+            "[^a-z]ex",
+        ])
+        .prop_map(move |t| body(Test::Regex(t.into()))),
+        prop::sample::select(vec!["10.0.0.0/24", "10.0.0.8/29", "1.10.0.0/16"]).prop_map(move |t| {
+            let Ok(Expr::Is(_, test)) = parse(t) else { panic!("{t}") };
+            body(test)
+        }),
         (key.clone(), text.clone())
             .prop_map(|(k, t)| Expr::Is(Field::Attribute(k.into()), Test::Equals(t.into()))),
         (key.clone(), text).prop_map(|(k, t)| Expr::Is(Field::Attribute(k.into()), Test::Differs(t.into()))),
@@ -293,6 +345,10 @@ fn oracle(expr: &Expr, batch: Batch<'_>, row: usize) -> bool {
         Test::Differs(other) => text != *other,
         Test::Contains(part) => text.contains(part.as_str()),
         Test::Regex(pattern) => regex::Regex::new(pattern).unwrap().is_match(&text),
+        Test::Network(network) => text.split(|c: char| !(term(c) || c == '.')).any(|run| {
+            let groups: Vec<&str> = run.trim_matches('.').split('.').collect();
+            groups.windows(4).any(|groups| network.contains_text(&groups.join(".")))
+        }),
         Test::Number(op, number) => Number::parse(&text).is_some_and(|n| op.holds(n.compare(*number))),
         Test::Phrase(phrase) => {
             let (text, phrase) = (text.to_lowercase(), phrase.to_lowercase());
@@ -381,7 +437,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn sealed_files_answer_as_memory_does(

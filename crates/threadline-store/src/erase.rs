@@ -6,10 +6,10 @@ use std::sync::{Arc, PoisonError};
 use arrow_array::{Array, BooleanArray, RecordBatch};
 use threadline_model::schema::Table;
 
+use crate::Prune;
 use crate::retention::{Loss, count_true};
 use crate::sealed::Sealed;
 use crate::sealed::leaves::PARAMETER_RECORD;
-use crate::Prune;
 use crate::table_log::Operation;
 use crate::{Erasure, StoreError};
 

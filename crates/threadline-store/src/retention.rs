@@ -10,11 +10,11 @@ use arrow_array::{BooleanArray, RecordBatch};
 use threadline_model::columns::Batch;
 use threadline_model::schema::Table;
 
+use crate::Prune;
 use crate::sealed::catalogue::{add_of, remove_of};
 use crate::sealed::leaves::{TAG_DELETED, TAG_OUTPUT, TAG_RULE};
 use crate::sealed::reader::SealedFile;
 use crate::sealed::{Maintenance, Sealed, Written};
-use crate::Prune;
 use crate::table_log::{Action, Operation};
 use crate::{RetentionRule, StoreError};
 

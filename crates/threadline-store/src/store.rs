@@ -266,6 +266,12 @@ impl Store {
         self.core().verify()
     }
 
+    /// Whether an append of about `bytes` would be taken now: if not, it would get
+    /// [`AppendError::Busy`](crate::AppendError::Busy).
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.core().refusal(bytes).is_none()
+    }
+
     /// How the store is.
     pub fn health(&self) -> Health {
         let core = self.core();

@@ -5,12 +5,12 @@ use std::sync::{Arc, PoisonError};
 
 use threadline_model::schema::Table;
 
+use crate::Prune;
 use crate::merkle::{Covers, Leaf, encode_leaf};
 use crate::sealed::Sealed;
 use crate::sealed::leaves::leaves_of;
 use crate::sealed::reader::SealedFile;
 use crate::sealed::row_root::RowHasher;
-use crate::Prune;
 use crate::table_log::{Action, State};
 use crate::{StoreError, VerifyReport};
 

@@ -215,6 +215,7 @@ pub(crate) fn store_options(settings: &Settings) -> Options {
         wal_segment_bytes: settings.wal_segment_bytes,
         relaxed: settings.relaxed,
         memory_bytes_max: settings.memory_bytes_max,
+        cache_bytes_max: settings.cache_bytes_max,
         seal_after: settings.seal_after,
         disk_free_bytes_min: settings.disk_free_bytes_min,
         maintenance_cpu_share: settings.maintenance_cpu_share,

@@ -292,7 +292,8 @@ impl Network {
                 .any(|run| self.is_in_dotted(run.trim_matches('.')));
         }
         text.split(|c| !in_address(c)).any(|run| {
-            run.contains(':') && (self.contains_text(run) || self.contains_text(run.trim_end_matches([':', '.'])))
+            run.contains(':')
+                && (self.contains_text(run) || self.contains_text(run.trim_end_matches([':', '.'])))
         })
     }
 

@@ -105,7 +105,8 @@ fn plan(segments: &[Segment]) -> IndexPlan {
             (chain, None) => IndexPlan::and(chain.iter().map(of_single).collect()),
         });
         // A segment may end one chain and begin another.
-        let ends_one = to - from > 1 && segments.get(to - 1).is_some_and(|s| matches!(s.joint, Some('.' | '-')));
+        let ends_one =
+            to - from > 1 && segments.get(to - 1).is_some_and(|s| matches!(s.joint, Some('.' | '-')));
         from = if ends_one && to < segments.len() { to - 1 } else { to };
     }
     IndexPlan::and(parts)
@@ -118,9 +119,9 @@ fn of_single(segment: &Segment) -> IndexPlan {
         return IndexPlan::All;
     }
     if segment.may_be_id() {
-        return segment.whole_trace_id().map_or(IndexPlan::All, |id| {
-            IndexPlan::or(vec![segment.plain(), IndexPlan::Trace(id)])
-        });
+        return segment
+            .whole_trace_id()
+            .map_or(IndexPlan::All, |id| IndexPlan::or(vec![segment.plain(), IndexPlan::Trace(id)]));
     }
     let mut parts = vec![segment.plain()];
     if segment.may_be_number() || segment.may_be_uuid_group() {
@@ -230,17 +231,23 @@ impl Segment {
     fn plain(&self) -> IndexPlan {
         match &self.what {
             What::Text(text) if self.closed() => {
-                if text.len() < TERM_BYTES_MAX { IndexPlan::Term(text.clone()) } else { IndexPlan::All }
+                if text.len() < TERM_BYTES_MAX {
+                    IndexPlan::Term(text.clone())
+                } else {
+                    IndexPlan::All
+                }
             }
             What::Text(text) => {
-                let (before, after) = (if self.left_closed { "\n" } else { "" }, if self.right_closed { "\n" } else { "" });
+                let (before, after) =
+                    (if self.left_closed { "\n" } else { "" }, if self.right_closed { "\n" } else { "" });
                 IndexPlan::Terms(needle(&format!("{before}{text}{after}"), |_, _, _| true))
             }
             What::Pattern(hir) => {
                 if hir.properties().minimum_len().unwrap_or(0) == 0 {
                     return IndexPlan::All;
                 }
-                let (before, after) = (if self.left_closed { "\n" } else { "" }, if self.right_closed { "\n" } else { "" });
+                let (before, after) =
+                    (if self.left_closed { "\n" } else { "" }, if self.right_closed { "\n" } else { "" });
                 finder(&format!("{before}{}{after}", self.pattern())).map_or(IndexPlan::All, IndexPlan::Terms)
             }
         }
@@ -286,17 +293,15 @@ fn needle(text: &str, accept: impl Fn(&[u8], usize, usize) -> bool + Send + Sync
 
 /// Finds terms by a regular expression over a list of them; case does not matter.
 fn finder(pattern: &str) -> Option<Finder> {
-    let regex: Regex = RegexBuilder::new(pattern)
-        .case_insensitive(true)
-        .size_limit(REGEX_COMPILED_BYTES_MAX)
-        .build()
-        .ok()?;
+    let regex: Regex =
+        RegexBuilder::new(pattern).case_insensitive(true).size_limit(REGEX_COMPILED_BYTES_MAX).build().ok()?;
     Some(Finder::new(format!("/{pattern}/"), move |joined, each| {
         let mut at = 0;
         while let Some(found) = regex.find_at(joined, at) {
             each(found.start());
             // One hit in a term is enough: on with the separator behind it.
-            let inside = if joined.get(found.start()) == Some(&b'\n') { found.start() + 1 } else { found.start() };
+            let inside =
+                if joined.get(found.start()) == Some(&b'\n') { found.start() + 1 } else { found.start() };
             at = match joined.get(inside..).and_then(|rest| memchr::memchr(b'\n', rest)) {
                 Some(end) => inside + end,
                 None => return,
@@ -400,7 +405,9 @@ fn walk(hir: &Hir, out: &mut Vec<Atom>) {
             None => Atom::Unknown,
         }),
         HirKind::Look(look) => out.push(match look {
-            Look::Start | Look::End | Look::StartLF | Look::EndLF | Look::StartCRLF | Look::EndCRLF => Atom::Edge,
+            Look::Start | Look::End | Look::StartLF | Look::EndLF | Look::StartCRLF | Look::EndCRLF => {
+                Atom::Edge
+            }
             _ => Atom::Unknown,
         }),
         HirKind::Capture(capture) => walk(&capture.sub, out),
@@ -486,7 +493,9 @@ fn can_be(hir: &Hir, accepts: fn(u8) -> bool) -> bool {
                 (start..=end.min(0x7F)).any(|code| u8::try_from(code).is_ok_and(accepts))
             };
             match class {
-                Class::Unicode(class) => class.iter().any(|range| any(range.start().into(), range.end().into())),
+                Class::Unicode(class) => {
+                    class.iter().any(|range| any(range.start().into(), range.end().into()))
+                }
                 Class::Bytes(class) => class.iter().any(|range| any(range.start().into(), range.end().into())),
             }
         }

@@ -149,7 +149,10 @@ pub fn red(snapshot: &Snapshot, request: &RedRequest, guard: &Guard) -> Result<R
                     put(&mut groups, key, std::mem::take(&mut group));
                     if last_key != Some(own) {
                         last_key = Some(own);
-                        let name = own.zip(texts).filter(|(at, texts)| texts.is_valid(*at)).map(|(at, texts)| texts.value(at));
+                        let name = own
+                            .zip(texts)
+                            .filter(|(at, texts)| texts.is_valid(*at))
+                            .map(|(at, texts)| texts.value(at));
                         key.0 = number(&mut names, name);
                     }
                     key.1 = (ts_us - start_us).div_euclid(interval_us);
@@ -157,13 +160,17 @@ pub fn red(snapshot: &Snapshot, request: &RedRequest, guard: &Guard) -> Result<R
                     end_us = begin_us + interval_us;
                 }
                 match &plain {
-                    Some(plain) => group.add(plain.durations.get(row).copied().unwrap_or(0).max(0), plain.failed(row)),
+                    Some(plain) => {
+                        group.add(plain.durations.get(row).copied().unwrap_or(0).max(0), plain.failed(row))
+                    }
                     None => group.add(outcomes.duration_ns(row), outcomes.failed(row)),
                 }
             }
             put(&mut groups, key, group);
             exact += found.count() * size_of::<i64>();
-            if exact.min(groups.len() * EXACT_MAX * size_of::<i64>()) + groups.len() * GROUP_BYTES > guard.memory_bytes_max {
+            if exact.min(groups.len() * EXACT_MAX * size_of::<i64>()) + groups.len() * GROUP_BYTES
+                > guard.memory_bytes_max
+            {
                 return Err(QueryError::TooExpensive(
                     "there are too many services and buckets: narrow the time range, or choose a longer interval".to_owned(),
                 ));
@@ -243,7 +250,8 @@ impl<'a> Plain<'a> {
         if column("verdict").is_some_and(|verdict| verdict.null_count() < verdict.len()) {
             return None;
         }
-        let durations = column("duration_ns")?.as_primitive_opt::<Int64Type>().filter(|d| d.null_count() == 0)?;
+        let durations =
+            column("duration_ns")?.as_primitive_opt::<Int64Type>().filter(|d| d.null_count() == 0)?;
         Some(Plain {
             durations: durations.values(),
             status: column("status_code").and_then(|a| a.as_primitive_opt()),

@@ -456,7 +456,14 @@ impl Sealed {
                     let (meta, services, head) = meta_of(side.table, add)?;
                     let key = format!("{}/{}", table_folder(side.table), add.path);
                     let cache = Arc::clone(&self.cache);
-                    files.push(Arc::new(SealedFile::new(meta, services, self.objects.clone(), key, head, cache)));
+                    files.push(Arc::new(SealedFile::new(
+                        meta,
+                        services,
+                        self.objects.clone(),
+                        key,
+                        head,
+                        cache,
+                    )));
                 }
             }
         }

@@ -18,7 +18,9 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageReader};
-use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
+};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
@@ -184,7 +186,9 @@ impl SealedFile {
     pub fn each_trace(&self, each: &mut dyn FnMut(&[u8; 16])) -> Result<bool, StoreError> {
         let footer = self.footer()?;
         let parquet = footer.arrow.metadata();
-        let Some(column) = Group::new(parquet, 0).map(|group| group.column("trace_id")) else { return Ok(true) };
+        let Some(column) = Group::new(parquet, 0).map(|group| group.column("trace_id")) else {
+            return Ok(true);
+        };
         let Some(column) = column else { return Ok(true) };
         let chunks: Vec<&ColumnChunkMetaData> =
             parquet.row_groups().iter().filter_map(|group| group.columns().get(column)).collect();
@@ -216,7 +220,12 @@ impl SealedFile {
     fn block(&self, name: &str) -> Result<Vec<u8>, StoreError> {
         let index = self.index()?;
         let missing = || self.explain(StoreError::corrupt(format!("the block {name} is missing")));
-        let (at, len) = index.blocks.iter().find(|(block, _)| block == name).map(|(_, place)| *place).ok_or_else(missing)?;
+        let (at, len) = index
+            .blocks
+            .iter()
+            .find(|(block, _)| block == name)
+            .map(|(_, place)| *place)
+            .ok_or_else(missing)?;
         self.read_range(at, len)
     }
 
@@ -226,6 +235,17 @@ impl SealedFile {
     /// The disk failed, or the file is damaged.
     pub fn term_rows(&self, term: &str) -> Result<Option<u64>, StoreError> {
         plan::term_rows(&self.dictionaries()?, term.as_bytes())
+    }
+
+    /// Rows whose bodies have this text (ASCII term characters, no run of hex digits alone), with case: their number
+    /// outside of the given rows, for which the index does not tell.
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged.
+    pub fn containing_rows(&self, text: &str) -> Result<(u64, Vec<Range<usize>>), StoreError> {
+        let dictionaries = self.dictionaries()?;
+        let (rows, unsure) = plan::containing_rows(&dictionaries, text.as_bytes())?;
+        Ok((rows, unsure.row_ranges(dictionaries.rows())))
     }
 
     /// Whether no granule can have rows that the plan means.
@@ -276,7 +296,11 @@ impl SealedFile {
     }
 
     /// As [`SealedFile::scan`], with the places of the rows in the file, for [`SealedFile::rows`].
-    pub fn scan_places(self: &Arc<Self>, columns: Option<&[&str]>, prune: &Prune) -> Result<PlacedScan, StoreError> {
+    pub fn scan_places(
+        self: &Arc<Self>,
+        columns: Option<&[&str]>,
+        prune: &Prune,
+    ) -> Result<PlacedScan, StoreError> {
         let Some((footer, groups)) = self.select(prune)? else { return Ok(Box::new(std::iter::empty())) };
         let starts = group_starts(footer.arrow.metadata());
         let mut places = Places::default();
@@ -293,21 +317,42 @@ impl SealedFile {
     }
 
     /// Reads the rows at these places, ascending.
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged.
     pub fn rows(self: &Arc<Self>, columns: Option<&[&str]>, places: &[usize]) -> Result<Scan, StoreError> {
-        let footer = self.footer()?;
-        let starts = group_starts(footer.arrow.metadata());
-        let mut groups: Vec<(usize, Vec<Range<usize>>)> = Vec::new();
+        let mut ranges: Vec<Range<usize>> = Vec::new();
         for &place in places {
-            let group = starts.partition_point(|start| *start <= place).saturating_sub(1);
-            let row = place - starts.get(group).copied().unwrap_or(0);
-            match groups.last_mut().filter(|(last, _)| *last == group) {
-                Some((_, ranges)) => match ranges.last_mut().filter(|last| last.end == row) {
-                    Some(last) => last.end = row + 1,
-                    None => ranges.push(row..row + 1),
-                },
-                None => groups.push((group, std::iter::once(row..row + 1).collect())),
+            match ranges.last_mut().filter(|last| last.end == place) {
+                Some(last) => last.end = place + 1,
+                None => ranges.push(place..place + 1),
             }
         }
+        self.scan_ranges(columns, &ranges)
+    }
+
+    /// Reads these rows: ascending ranges that do not touch.
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged.
+    pub fn scan_ranges(
+        self: &Arc<Self>,
+        columns: Option<&[&str]>,
+        ranges: &[Range<usize>],
+    ) -> Result<Scan, StoreError> {
+        if ranges.is_empty() {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        let footer = self.footer()?;
+        let parquet = footer.arrow.metadata();
+        let starts = group_starts(parquet);
+        let groups: Vec<GroupRows> = (0..parquet.num_row_groups())
+            .filter_map(|index| {
+                let rows = Group::new(parquet, index)?.rows;
+                let kept = within(ranges, starts.get(index).copied()?, rows);
+                (!kept.is_empty()).then_some((index, kept))
+            })
+            .collect();
         if groups.is_empty() {
             return Ok(Box::new(std::iter::empty()));
         }

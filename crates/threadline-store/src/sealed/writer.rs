@@ -49,6 +49,10 @@ const WITHOUT_STATISTICS: [&str; 11] = [
     "url.full",
 ];
 
+/// Columns of numbers that lie near their neighbours, or are small.
+const DELTA_PACKED: [&str; 8] =
+    ["arrival_ts", "duration_ns", "ns", "observed_ns", "observed_ts", "sent_time_unix_nano", "seq", "ts"];
+
 /// Footer key: version of the layout of what only this program reads.
 pub(crate) const KEY_VERSION: &str = "threadline.version";
 /// Footer key: `true` when ids are elided from bodies.
@@ -81,7 +85,8 @@ impl HeadPlace {
     pub(crate) fn parse(text: &str) -> Option<HeadPlace> {
         let mut numbers = text.split(' ').map(|number| number.parse::<u64>().ok());
         let place = HeadPlace { at: numbers.next()??, len: numbers.next()??, directory: numbers.next()?? };
-        (numbers.next().is_none() && place.directory <= place.len && place.len <= HEAD_BYTES_MAX).then_some(place)
+        (numbers.next().is_none() && place.directory <= place.len && place.len <= HEAD_BYTES_MAX)
+            .then_some(place)
     }
 }
 
@@ -347,7 +352,11 @@ fn properties(schema: &SchemaRef, elide: bool) -> WriterProperties {
         if WITHOUT_STATISTICS.contains(&field.name().as_str()) {
             builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
         }
-        if matches!(field.name().as_str(), "ts" | "arrival_ts" | "observed_ts") {
+        if is_dictionary(field.data_type()) && field.name() != "service" {
+            // The index of values says in which granules a value is.
+            builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
+        }
+        if DELTA_PACKED.contains(&field.name().as_str()) {
             builder = builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
         }
     }

@@ -133,11 +133,7 @@ pub(crate) async fn count(api: &Arc<Api>, params: &Params) -> Result<Response<Bo
 }
 
 /// `GET /api/v1/fields/{name}/distinct`.
-pub(crate) async fn distinct(
-    api: &Arc<Api>,
-    params: &Params,
-    name: &str,
-) -> Result<Response<Body>, Problem> {
+pub(crate) async fn distinct(api: &Arc<Api>, params: &Params, name: &str) -> Result<Response<Body>, Problem> {
     let name = decoded("name", name)?;
     let (table, expr, range) = (params.table()?, params.search()?, params.range()?);
     let store = api.store.clone();

@@ -41,6 +41,9 @@ const INLINE_PLAIN_BYTES: usize = 64 << 10;
 const INLINE_COMPRESSED_BYTES: usize = 4 << 10;
 /// Pause asked of clients when all requests in progress hold too much.
 const IN_FLIGHT_RETRY: Duration = Duration::from_secs(1);
+/// How long a request waits for room in the store before it is decoded, and how often is looked.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(2);
+const ROOM_LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Pause asked of clients when the store is not available.
 const UNAVAILABLE_RETRY: Duration = Duration::from_secs(5);
 /// Length of a client's own batch id: long enough not to be a counter.
@@ -245,6 +248,7 @@ impl Intake {
         let meters = self.meters.intake(delivery.content.signal(), transport);
         meters.bytes_received.add(delivery.body.len() as u64);
         let started = Instant::now();
+        self.wait_for_room(delivery.body.len()).await;
         let pending = self.prepare(delivery).await?;
         meters.bytes_decoded.add(pending.bytes as u64);
         let any = !pending.waiting.is_empty();
@@ -260,6 +264,15 @@ impl Intake {
         drop(pending.lease);
         meters.refused.add(pending.receipt.rejected);
         Ok(pending.receipt)
+    }
+
+    /// Waits a little while the store has no room: a sender that is slowed down costs less than one that is refused
+    /// after its request was decoded, and sends again.
+    async fn wait_for_room(&self, bytes: usize) {
+        let until = Instant::now() + ROOM_WAIT_MAX;
+        while !self.core.store.has_room(bytes) && Instant::now() < until {
+            tokio::time::sleep(ROOM_LOOK_EVERY).await;
+        }
     }
 
     /// Counts how a request ended.

@@ -39,42 +39,61 @@ struct Posting {
     rows: u16,
 }
 
-/// What is known of a term while its granule is read.
-#[derive(Clone, Copy, Default)]
-struct Mark {
-    /// The last row that had it, plus one.
-    row: u32,
+/// Bytes behind a text from which terms are taken, so that a term can be read in words of eight.
+pub(crate) const PAD: usize = 16;
+
+/// What is known of a term.
+#[derive(Clone, Copy)]
+struct Entry {
+    /// Where it lies in the arena.
+    at: u32,
+    len: u16,
     /// Rows of the granule that had it.
     rows: u16,
+    /// The last row that had it, plus one.
+    row: u32,
+    /// It occurs in different cases.
+    mixed: bool,
 }
 
 /// Collects the terms of rows, granule by granule.
-#[derive(Default)]
 pub(crate) struct DictionaryBuilder {
     /// Open addressing: high half of the hash and number of the term plus one; 0 = free.
     slots: Vec<u64>,
+    /// Case does not tell terms apart; each is kept as it was first seen.
+    folded: bool,
+    /// The terms, one after the other, then [`PAD`] bytes.
     arena: Vec<u8>,
-    spans: Vec<(u32, u32)>,
-    marks: Vec<Mark>,
+    entries: Vec<Entry>,
     touched: Vec<u32>,
     postings: Vec<Posting>,
     granule: u32,
     /// Granules before this one are complete; set once the builder is full.
     full_at: Option<u32>,
+    /// A term with its padding.
+    scratch: Vec<u8>,
 }
 
+/// A term where it was found: `text[start..end]`, and in lower case `lower[start..end]`, with [`PAD`] bytes behind both
+/// texts.
+#[derive(Clone, Copy)]
+pub(crate) struct Found<'a> {
+    pub(crate) lower: &'a [u8],
+    pub(crate) text: &'a [u8],
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+/// Eight bytes; zeros beyond the end.
 #[inline]
-fn word(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    match bytes.first_chunk::<8>() {
-        Some(first) => word = *first,
-        None => {
-            for (to, from) in word.iter_mut().zip(bytes) {
-                *to = *from;
-            }
-        }
-    }
-    u64::from_le_bytes(word)
+fn load(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()).map_or(0, |eight| u64::from_le_bytes(*eight))
+}
+
+/// The first `len` bytes of a word, at most eight.
+#[inline]
+fn masked(word: u64, len: usize) -> u64 {
+    if len >= 8 { word } else { word & !(u64::MAX << (8 * len)) }
 }
 
 #[inline]
@@ -83,109 +102,169 @@ fn fold(a: u64, b: u64) -> u64 {
     (product as u64) ^ ((product >> 64) as u64)
 }
 
-/// A quick hash; terms that collide are told apart by their bytes.
+/// A quick hash of `len` bytes with [`PAD`] bytes behind them; terms that collide are told apart by their bytes.
 #[inline]
-pub(crate) fn hash(term: &[u8]) -> u64 {
-    const K: [u64; 2] = [0x9E37_79B9_7F4A_7C15, 0xD6E8_FEB8_6659_FD93];
-    let len = term.len();
-    let mut state = K[0] ^ (len as u64).wrapping_mul(K[1]);
-    if len >= 8 {
-        let mut rest = term;
-        while rest.len() > 16 {
-            let (head, tail) = rest.split_at(16);
-            state = fold(word(head) ^ state, word(head.get(8..).unwrap_or_default()) ^ K[1]);
-            rest = tail;
-        }
-        let first = word(rest);
-        let last = term.last_chunk::<8>().map_or(0, |last| u64::from_le_bytes(*last));
-        return fold(first ^ state, last ^ K[1]);
+fn hash(bytes: &[u8], at: usize, len: usize) -> u64 {
+    const K: [u64; 3] = [0x9E37_79B9_7F4A_7C15, 0xD6E8_FEB8_6659_FD93, 0xA076_1D64_78BD_642F];
+    let mut state = K[2] ^ len as u64;
+    let (mut at, mut left) = (at, len);
+    while left > 16 {
+        state = fold(load(bytes, at) ^ state, load(bytes, at + 8) ^ K[1]);
+        at += 16;
+        left -= 16;
     }
-    fold(word(term) ^ state, K[1])
+    let first = masked(load(bytes, at), left);
+    let second = if left > 8 { masked(load(bytes, at + 8), left - 8) } else { 0 };
+    fold(first ^ state ^ K[0], second ^ K[1])
+}
+
+/// Whether `len` bytes are the same; both have [`PAD`] bytes behind them.
+#[inline]
+fn same(a: &[u8], a_at: usize, b: &[u8], b_at: usize, len: usize) -> bool {
+    let mut done = 0;
+    while done < len {
+        let left = len - done;
+        if masked(load(a, a_at + done) ^ load(b, b_at + done), left) != 0 {
+            return false;
+        }
+        done += 8;
+    }
+    true
 }
 
 impl DictionaryBuilder {
+    /// An empty one. Where it is `folded`, case does not tell terms apart.
+    pub(crate) fn new(folded: bool) -> Self {
+        Self {
+            folded,
+            slots: Vec::new(),
+            arena: vec![0; PAD],
+            entries: Vec::new(),
+            touched: Vec::new(),
+            postings: Vec::new(),
+            granule: 0,
+            full_at: None,
+            scratch: Vec::new(),
+        }
+    }
+
     /// Notes that a row of the current granule has a term. `row` grows within a file.
     #[inline]
-    pub(crate) fn add(&mut self, row: u32, term: &[u8]) {
-        let term = term.get(..TERM_BYTES_MAX).unwrap_or(term);
-        let Some(id) = self.id(term) else { return };
-        let Some(mark) = self.marks.get_mut(id as usize) else { return };
-        if mark.row == row + 1 {
+    pub(crate) fn add(&mut self, row: u32, term: Found<'_>) {
+        let len = (term.end - term.start).min(TERM_BYTES_MAX);
+        let Some(id) = self.id(term.lower, term.text, term.start, len) else { return };
+        let Some(entry) = self.entries.get_mut(id as usize) else { return };
+        if entry.row == row + 1 {
             return;
         }
-        mark.row = row + 1;
-        if mark.rows == 0 {
+        entry.row = row + 1;
+        if entry.rows == 0 {
             self.touched.push(id);
         }
-        mark.rows += 1;
+        entry.rows += 1;
+    }
+
+    /// Notes that some row of the current granule has a term; rows are not counted.
+    #[inline]
+    pub(crate) fn add_uncounted(&mut self, term: &[u8]) {
+        let Some((id, _)) = self.intern(term) else { return };
+        let Some(entry) = self.entries.get_mut(id as usize) else { return };
+        if entry.rows == 0 {
+            entry.rows = 1;
+            self.touched.push(id);
+        }
     }
 
     /// The number of a term of any length, and whether it is new; `None` when the builder is full.
     pub(crate) fn intern(&mut self, term: &[u8]) -> Option<(u32, bool)> {
-        let before = self.spans.len();
-        self.id(term).map(|id| (id, self.spans.len() > before))
+        let before = self.entries.len();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch.extend_from_slice(term);
+        scratch.extend_from_slice(&[0; PAD]);
+        let id = self.id(&scratch, &scratch, 0, term.len());
+        self.scratch = scratch;
+        id.map(|id| (id, self.entries.len() > before))
     }
 
     /// Notes that `rows` rows of the current granule, from `row` on, have an interned term; none was noted before.
     pub(crate) fn add_run(&mut self, id: u32, row: u32, rows: u32) {
-        let Some(mark) = self.marks.get_mut(id as usize) else { return };
-        mark.row = row + rows;
-        if mark.rows == 0 {
+        let Some(entry) = self.entries.get_mut(id as usize) else { return };
+        entry.row = row + rows;
+        if entry.rows == 0 {
             self.touched.push(id);
         }
-        mark.rows += rows as u16;
+        entry.rows += rows as u16;
     }
 
     #[inline]
-    fn id(&mut self, term: &[u8]) -> Option<u32> {
-        if (self.spans.len() + 1) * 2 > self.slots.len() {
+    fn id(&mut self, lower: &[u8], text: &[u8], start: usize, len: usize) -> Option<u32> {
+        if (self.entries.len() + 1) * 2 > self.slots.len() {
             self.grow();
         }
-        let hash = hash(term);
+        let hash = hash(lower, start, len);
         let mask = self.slots.len() - 1;
         let tag = hash & 0xFFFF_FFFF_0000_0000;
         let mut at = hash as usize & mask;
         loop {
             let slot = *self.slots.get(at)?;
             if slot == 0 {
-                break;
+                return self.insert(text.get(start..start + len)?, tag, at);
             }
             if slot & 0xFFFF_FFFF_0000_0000 == tag {
                 let id = slot as u32 - 1;
-                if self.term(id) == term {
-                    return Some(id);
+                let entry = self.entries.get_mut(id as usize)?;
+                if usize::from(entry.len) == len {
+                    if same(&self.arena, entry.at as usize, text, start, len) {
+                        return Some(id);
+                    }
+                    let at = entry.at as usize;
+                    let known = self.arena.get(at..at + len)?;
+                    if self.folded && known.eq_ignore_ascii_case(text.get(start..start + len)?) {
+                        entry.mixed = true;
+                        return Some(id);
+                    }
                 }
             }
             at = (at + 1) & mask;
         }
+    }
+
+    fn insert(&mut self, term: &[u8], tag: u64, slot: usize) -> Option<u32> {
         if self.full_at.is_some() {
             return None;
         }
-        let id = self.spans.len() as u32;
-        self.spans.push((self.arena.len() as u32, term.len() as u32));
+        let id = self.entries.len() as u32;
+        let at = self.arena.len() - PAD;
+        self.arena.truncate(at);
         self.arena.extend_from_slice(term);
-        self.marks.push(Mark::default());
-        *self.slots.get_mut(at)? = tag | u64::from(id + 1);
+        self.arena.extend_from_slice(&[0; PAD]);
+        self.entries.push(Entry { at: at as u32, len: term.len() as u16, rows: 0, row: 0, mixed: false });
+        *self.slots.get_mut(slot)? = tag | u64::from(id + 1);
         Some(id)
     }
 
     fn term(&self, id: u32) -> &[u8] {
-        let Some(&(at, len)) = self.spans.get(id as usize) else { return &[] };
-        self.arena.get(at as usize..at as usize + len as usize).unwrap_or_default()
+        let Some(entry) = self.entries.get(id as usize) else { return &[] };
+        self.arena.get(entry.at as usize..entry.at as usize + usize::from(entry.len)).unwrap_or_default()
     }
 
     #[cold]
     fn grow(&mut self) {
         let len = (self.slots.len() * 2).max(1024);
         let mut slots = vec![0; len];
-        for id in 0..self.spans.len() as u32 {
-            let hash = hash(self.term(id));
+        let mut lower = self.arena.clone();
+        if self.folded {
+            lower.make_ascii_lowercase();
+        }
+        for (id, entry) in self.entries.iter().enumerate() {
+            let hash = hash(&lower, entry.at as usize, usize::from(entry.len));
             let mut at = hash as usize & (len - 1);
             while slots.get(at).is_some_and(|slot| *slot != 0) {
                 at = (at + 1) & (len - 1);
             }
             if let Some(slot) = slots.get_mut(at) {
-                *slot = hash & 0xFFFF_FFFF_0000_0000 | u64::from(id + 1);
+                *slot = hash & 0xFFFF_FFFF_0000_0000 | (id as u64 + 1);
             }
         }
         self.slots = slots;
@@ -194,11 +273,11 @@ impl DictionaryBuilder {
     /// The granule is over.
     pub(crate) fn end_granule(&mut self) {
         for id in self.touched.drain(..) {
-            if let Some(mark) = self.marks.get_mut(id as usize) {
+            if let Some(entry) = self.entries.get_mut(id as usize) {
                 if self.full_at.is_none() {
-                    self.postings.push(Posting { term: id, granule: self.granule, rows: mark.rows });
+                    self.postings.push(Posting { term: id, granule: self.granule, rows: entry.rows });
                 }
-                mark.rows = 0;
+                entry.rows = 0;
             }
         }
         self.granule += 1;
@@ -209,13 +288,13 @@ impl DictionaryBuilder {
 
     fn bytes(&self) -> usize {
         self.arena.len()
-            + self.spans.len() * (size_of::<(u32, u32)>() + size_of::<Mark>() + 2 * size_of::<u64>())
+            + self.entries.len() * (size_of::<Entry>() + 2 * size_of::<u64>())
             + self.postings.len() * size_of::<Posting>()
     }
 
     /// Whether nothing was noted.
     pub(crate) fn is_empty(&self) -> bool {
-        self.spans.is_empty()
+        self.entries.is_empty()
     }
 
     /// Sub-blocks by `write(bytes)`, which says where they went; then the sparse index.
@@ -227,25 +306,39 @@ impl DictionaryBuilder {
         let order = self.order();
         let (starts, postings) = self.sorted_postings();
         self.slots = Vec::new();
-        let mut subs = Subs::new(covered)?;
+        let mut subs = Subs::new(covered, self.folded)?;
         for id in order {
-            let range = starts.get(id as usize).copied().unwrap_or(0)..starts.get(id as usize + 1).copied().unwrap_or(0);
-            subs.push(self.term(id), postings.get(range).unwrap_or_default(), &mut write)?;
+            let range = starts.get(id as usize).copied().unwrap_or(0)
+                ..starts.get(id as usize + 1).copied().unwrap_or(0);
+            let mixed = self.entries.get(id as usize).is_some_and(|entry| entry.mixed);
+            subs.push(self.term(id), mixed, postings.get(range).unwrap_or_default(), &mut write)?;
         }
         subs.finish(&mut write)
     }
 
     /// Numbers of the terms in byte order.
     fn order(&self) -> Vec<u32> {
-        let mut keyed: Vec<(u64, u32)> =
-            (0..self.spans.len() as u32).map(|id| (word(self.term(id)).swap_bytes(), id)).collect();
-        keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| self.term(a.1).cmp(self.term(b.1))));
+        let mut lower = std::borrow::Cow::Borrowed(&self.arena);
+        if self.folded {
+            lower.to_mut().make_ascii_lowercase();
+        }
+        let term = |id: u32| {
+            let entry = self.entries.get(id as usize)?;
+            lower.get(entry.at as usize..entry.at as usize + usize::from(entry.len))
+        };
+        let prefix = |id: u32| {
+            let entry = self.entries.get(id as usize)?;
+            Some(masked(load(&lower, entry.at as usize), usize::from(entry.len)).swap_bytes())
+        };
+        let mut keyed: Vec<(Option<u64>, u32)> =
+            (0..self.entries.len() as u32).map(|id| (prefix(id), id)).collect();
+        keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| term(a.1).cmp(&term(b.1))));
         keyed.into_iter().map(|(_, id)| id).collect()
     }
 
     /// Postings by term, each term's in granule order; where the postings of a term begin.
     fn sorted_postings(&mut self) -> (Vec<usize>, Vec<(u32, u16)>) {
-        let mut starts = vec![0; self.spans.len() + 1];
+        let mut starts = vec![0; self.entries.len() + 1];
         for posting in &self.postings {
             if let Some(count) = starts.get_mut(posting.term as usize + 1) {
                 *count += 1;
@@ -274,6 +367,7 @@ impl DictionaryBuilder {
 struct Subs {
     compressor: zstd::bulk::Compressor<'static>,
     covered: u32,
+    folded: bool,
     sparse: Vec<u8>,
     count: u64,
     // The sub-block under construction.
@@ -285,11 +379,12 @@ struct Subs {
 }
 
 impl Subs {
-    fn new(covered: u32) -> Result<Subs, StoreError> {
+    fn new(covered: u32, folded: bool) -> Result<Subs, StoreError> {
         let failed = |error| StoreError::io("compressing an index", error);
         Ok(Subs {
             compressor: zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(failed)?,
             covered,
+            folded,
             sparse: Vec::new(),
             count: 0,
             first: Vec::new(),
@@ -303,11 +398,12 @@ impl Subs {
     fn push(
         &mut self,
         term: &[u8],
+        mixed: bool,
         postings: &[(u32, u16)],
         write: &mut impl FnMut(&[u8]) -> Result<u64, StoreError>,
     ) -> Result<(), StoreError> {
         if self.len == 0 {
-            self.first = term.to_vec();
+            self.first = if self.folded { term.to_ascii_lowercase() } else { term.to_vec() };
         }
         self.terms.extend_from_slice(term);
         self.terms.push(SEPARATOR);
@@ -318,7 +414,7 @@ impl Subs {
             varint::write(&mut self.postings, u64::from(rows.saturating_sub(1)));
             last = granule;
         }
-        varint::write(&mut self.lengths, (self.postings.len() - before) as u64);
+        varint::write(&mut self.lengths, (self.postings.len() - before) as u64 * 2 + u64::from(mixed));
         self.len += 1;
         if self.terms.len() + self.postings.len() >= SUB_BYTES {
             self.flush(write)?;
@@ -361,6 +457,7 @@ impl Subs {
         self.flush(write)?;
         let mut block = Vec::with_capacity(self.sparse.len() + 16);
         varint::write(&mut block, VERSION);
+        varint::write(&mut block, u64::from(self.folded));
         varint::write(&mut block, u64::from(self.covered));
         varint::write(&mut block, self.count);
         block.extend_from_slice(&self.sparse);
@@ -387,6 +484,7 @@ pub(crate) fn checked(block: &[u8]) -> Result<&[u8], StoreError> {
 pub(crate) struct Sparse {
     /// Granules before this one are indexed.
     pub(crate) covered: u32,
+    folded: bool,
     subs: Vec<SubMeta>,
     firsts: Vec<u8>,
 }
@@ -408,9 +506,10 @@ impl Sparse {
         if number()? != VERSION {
             return Err(bad());
         }
+        let folded = number()? != 0;
         let covered = u32::try_from(number()?).map_err(|_| bad())?;
         let count = usize::try_from(number()?).map_err(|_| bad())?;
-        let mut sparse = Sparse { covered, subs: Vec::new(), firsts: Vec::new() };
+        let mut sparse = Sparse { covered, folded, subs: Vec::new(), firsts: Vec::new() };
         for _ in 0..count {
             let len = varint::read(&mut rest).and_then(|len| usize::try_from(len).ok()).ok_or_else(bad)?;
             let (first, tail) = rest.split_at_checked(len).ok_or_else(bad)?;
@@ -464,15 +563,19 @@ impl Sparse {
     pub(crate) fn decode(&self, sub: usize, stored: &[u8]) -> Result<Sub, StoreError> {
         let raw = self.subs.get(sub).map(|sub| sub.raw).ok_or_else(bad)?;
         let raw = zstd::bulk::decompress(checked(stored)?, raw).map_err(|_| bad())?;
-        Sub::read(&raw)
+        Sub::read(&raw, self.folded)
     }
 }
 
 /// Terms of a sub-block with their postings.
 #[derive(Debug)]
 pub(crate) struct Sub {
-    /// The terms, with a separator before, between and after them.
+    /// The terms, with a separator before, between and after them; in lower case where case does not tell them apart.
     joined: Vec<u8>,
+    /// The same as first seen; empty when that is no different.
+    original: Vec<u8>,
+    /// Terms that occur in different cases.
+    mixed: Vec<u32>,
     /// Where each term begins in `joined`; one more for the end.
     starts: Vec<u32>,
     postings: Vec<u8>,
@@ -483,21 +586,27 @@ pub(crate) struct Sub {
 }
 
 impl Sub {
-    fn read(raw: &[u8]) -> Result<Sub, StoreError> {
+    fn read(raw: &[u8], folded: bool) -> Result<Sub, StoreError> {
         let mut rest = raw;
         let count = varint::read(&mut rest).and_then(|n| usize::try_from(n).ok()).ok_or_else(bad)?;
         let len = varint::read(&mut rest).and_then(|n| usize::try_from(n).ok()).ok_or_else(bad)?;
         let (joined, tail) = rest.split_at_checked(len).ok_or_else(bad)?;
         let mut starts = Vec::with_capacity(count.min(len) + 1);
         starts.extend(memchr::memchr_iter(SEPARATOR, joined).map(|at| at as u32 + 1));
-        if starts.len() != count + 1 || joined.first() != Some(&SEPARATOR) || joined.last() != Some(&SEPARATOR) {
+        if starts.len() != count + 1 || joined.first() != Some(&SEPARATOR) || joined.last() != Some(&SEPARATOR)
+        {
             return Err(bad());
         }
         rest = tail;
         let mut ends = Vec::with_capacity(count);
         let mut end = 0_u64;
-        for _ in 0..count {
-            end = varint::read(&mut rest).and_then(|len| end.checked_add(len)).ok_or_else(bad)?;
+        let mut mixed = Vec::new();
+        for index in 0..count {
+            let len = varint::read(&mut rest).ok_or_else(bad)?;
+            if len % 2 == 1 {
+                mixed.push(index as u32);
+            }
+            end = end.checked_add(len / 2).ok_or_else(bad)?;
             ends.push(u32::try_from(end).map_err(|_| bad())?);
         }
         if end != rest.len() as u64 {
@@ -509,7 +618,9 @@ impl Sub {
             .filter(|(_, pair)| matches!(pair, [from, to] if (to - from) as usize == TERM_BYTES_MAX + 1))
             .map(|(index, _)| index as u32)
             .collect();
-        Ok(Sub { joined: joined.to_vec(), starts, postings: rest.to_vec(), ends, cut })
+        let lower = if folded { joined.to_ascii_lowercase() } else { joined.to_vec() };
+        let original = if lower == joined { Vec::new() } else { joined.to_vec() };
+        Ok(Sub { joined: lower, original, mixed, starts, postings: rest.to_vec(), ends, cut })
     }
 
     /// Terms that may have been cut.
@@ -529,7 +640,10 @@ impl Sub {
 
     /// Bytes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.joined.len() + self.postings.len() + 4 * (self.starts.len() + self.ends.len())
+        self.joined.len()
+            + self.original.len()
+            + self.postings.len()
+            + 4 * (self.starts.len() + self.ends.len())
     }
 
     /// The terms, with a separator before, between and after them.
@@ -549,6 +663,16 @@ impl Sub {
         self.joined.get(start..end.saturating_sub(1)).unwrap_or_default()
     }
 
+    /// A term as it occurs; `None` when it occurs in different cases, or was cut.
+    pub(crate) fn original(&self, index: usize) -> Option<&[u8]> {
+        let term = self.term(index);
+        if term.len() >= TERM_BYTES_MAX || self.mixed.binary_search(&(index as u32)).is_ok() {
+            return None;
+        }
+        let start = self.starts.get(index).map_or(0, |at| *at as usize);
+        if self.original.is_empty() { Some(term) } else { self.original.get(start..start + term.len()) }
+    }
+
     /// Index of a term.
     pub(crate) fn find(&self, term: &[u8]) -> Option<usize> {
         Some(self.first_from(term)).filter(|&index| index < self.len() && self.term(index) == term)
@@ -565,7 +689,8 @@ impl Sub {
 
     /// Calls `each(granule, rows)` for the postings of a term, ascending.
     pub(crate) fn postings(&self, index: usize, mut each: impl FnMut(u32, u32)) {
-        let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize);
+        let start =
+            index.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize);
         let end = self.ends.get(index).map_or(start, |end| *end as usize);
         let mut rest = self.postings.get(start..end).unwrap_or_default();
         let mut granule = 0_u32;

@@ -52,7 +52,8 @@ impl Granules {
         }
     }
 
-    fn get(&self, granule: usize) -> bool {
+    /// Whether a granule is in the set.
+    pub(crate) fn get(&self, granule: usize) -> bool {
         self.words.get(granule / 64).is_some_and(|word| word >> (granule % 64) & 1 == 1)
     }
 

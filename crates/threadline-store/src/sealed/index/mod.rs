@@ -121,10 +121,10 @@ impl IndexBuilder {
             table,
             row: 0,
             tokenizer: Tokenizer::default(),
-            terms: DictionaryBuilder::default(),
-            compounds: DictionaryBuilder::default(),
-            values: DictionaryBuilder::default(),
-            traces: DictionaryBuilder::default(),
+            terms: DictionaryBuilder::new(true),
+            compounds: DictionaryBuilder::new(true),
+            values: DictionaryBuilder::new(false),
+            traces: DictionaryBuilder::new(false),
             value_columns: FxHashMap::default(),
             rollup: RollupBuilder::default(),
             facets: FacetsBuilder::default(),
@@ -179,7 +179,8 @@ impl IndexBuilder {
         for at in (from..to).filter(|&at| bodies.is_valid(at)) {
             let row = self.row + (at - from) as u32;
             let own = || OwnIds { trace: ids.trace(at), span: ids.span(at) };
-            self.tokenizer.terms(bodies.value(at).as_bytes(), !ids.is_json(at), own, |kind, term| match kind {
+            let body = bodies.value(at).as_bytes();
+            self.tokenizer.terms(body, !ids.is_json(at), own, |kind, term| match kind {
                 Kind::Plain => terms.add(row, term),
                 Kind::Compound => compounds.add(row, term),
             });
@@ -188,12 +189,10 @@ impl IndexBuilder {
 
     fn add_traces(&mut self, hashes: &[Option<u64>], from: usize, to: usize) {
         let mut last = None;
-        for (at, hash) in hashes.get(from..to).unwrap_or_default().iter().enumerate() {
-            if let Some(hash) = *hash
-                && last != Some(hash)
-            {
+        for hash in hashes.get(from..to).unwrap_or_default().iter().flatten() {
+            if last != Some(hash) {
                 last = Some(hash);
-                self.traces.add(self.row + at as u32, &trace_term(hash));
+                self.traces.add_uncounted(&trace_term(*hash));
             }
         }
     }
@@ -259,7 +258,8 @@ impl IndexBuilder {
         }
         for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
             let dict = array.as_dictionary_opt::<Int32Type>();
-            let Some((keys, texts)) = dict.and_then(|d| Some((d.keys(), d.values().as_string_opt::<i32>()?))) else {
+            let Some((keys, texts)) = dict.and_then(|d| Some((d.keys(), d.values().as_string_opt::<i32>()?)))
+            else {
                 continue;
             };
             self.count_facet(field.name(), keys, texts, &class);
@@ -267,7 +267,13 @@ impl IndexBuilder {
         Ok(())
     }
 
-    fn count_facet(&mut self, name: &str, keys: &Int32Array, texts: &StringArray, class: &impl Fn(usize) -> i32) {
+    fn count_facet(
+        &mut self,
+        name: &str,
+        keys: &Int32Array,
+        texts: &StringArray,
+        class: &impl Fn(usize) -> i32,
+    ) {
         let mut counts: FxHashMap<(Option<usize>, i32), u64> = FxHashMap::default();
         let mut last: Option<((Option<usize>, i32), u64)> = None;
         for row in 0..keys.len() {

@@ -196,3 +196,38 @@ pub(crate) fn term_rows(file: &impl Dictionaries, term: &[u8]) -> Result<Option<
     let sub = file.sub(Which::Terms, at)?;
     Ok(Some(sub.find(term).map_or(0, |index| sub.rows(index))))
 }
+
+/// Rows whose bodies have a text of ASCII term characters within a plain term, with case: their number outside of the
+/// given granules. In those the index does not tell: a term was cut or occurs in different cases, or two terms that have
+/// the text share the granule.
+pub(crate) fn containing_rows(file: &impl Dictionaries, text: &[u8]) -> Result<(u64, Granules), StoreError> {
+    let len = granules_of(file);
+    let Some(sparse) = file.sparse(Which::Terms) else { return Ok((0, Granules::none(len))) };
+    let mut unsure = uncovered(file, sparse);
+    let lower = text.to_ascii_lowercase();
+    let needle = memchr::memmem::Finder::new(&lower);
+    let mut counts: Vec<u64> = vec![0; len];
+    for at in 0..sparse.len() {
+        let sub = file.sub(Which::Terms, at)?;
+        for &index in sub.cut() {
+            sub.mark(index as usize, &mut unsure);
+        }
+        let mut last = None;
+        for place in needle.find_iter(sub.joined()) {
+            let index = sub.at(place);
+            if last.replace(index) == Some(index) {
+                continue;
+            }
+            match sub.original(index) {
+                None => sub.mark(index, &mut unsure),
+                Some(original) if memchr::memmem::find(original, text).is_none() => {}
+                Some(_) => sub.postings(index, |granule, rows| match counts.get_mut(granule as usize) {
+                    Some(count @ 0) => *count = u64::from(rows),
+                    _ => unsure.set(granule as usize),
+                }),
+            }
+        }
+    }
+    let sure = counts.iter().enumerate().filter(|(granule, _)| !unsure.get(*granule));
+    Ok((sure.map(|(_, rows)| rows).sum(), unsure))
+}

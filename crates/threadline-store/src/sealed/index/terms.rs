@@ -1,13 +1,14 @@
 //! The terms of a body (docs/formats.md, "Terms").
 //!
-//! A *term* is a longest run of letters, digits, `_` and bytes beyond ASCII, in lower case. Two shapes are *compounds*,
-//! kept whole in a dictionary of their own:
+//! A *term* is a longest run of letters, digits, `_` and bytes beyond ASCII, whatever its case. Two shapes are *compounds*,
+//! kept whole in a dictionary of their own (case as for terms):
 //! - a UUID: 8-4-4-4-12 hex digits that neither side continues by a term character, by `-`, or by `.` and a term;
 //! - a dotted run with four or more numbers in a row, such as an IPv4 address, or a name with one in it.
 //!
 //! The parts of a UUID and the numbers of a dotted run are not terms of their own: who looks for one looks into the
 //! compounds, too. A row's own trace and span id are no terms: their columns hold them.
 
+use super::dictionary::{Found, PAD};
 use crate::sealed::elide::{AS_IS, SPAN, TRACE};
 
 /// Groups of a UUID.
@@ -43,9 +44,12 @@ pub(crate) fn is_term_byte(byte: u8) -> bool {
 #[derive(Default)]
 pub(crate) struct Tokenizer {
     lower: Vec<u8>,
+    /// The same as it is.
+    text: Vec<u8>,
     /// One bit per byte of `lower`: whether it belongs to a term.
     mask: Vec<u64>,
     joined: Vec<u8>,
+    joined_lower: Vec<u8>,
 }
 
 impl Tokenizer {
@@ -56,15 +60,17 @@ impl Tokenizer {
         body: &[u8],
         elided: bool,
         ids: impl Fn() -> OwnIds,
-        mut each: impl FnMut(Kind, &[u8]),
+        mut each: impl FnMut(Kind, Found<'_>),
     ) {
         let (body, elided) = match body.split_first() {
             Some((&AS_IS, rest)) if elided => (rest, false),
             _ => (body, elided),
         };
         self.prepare(body);
-        let Self { lower, mask, joined } = self;
-        let text = Text { bytes: lower, mask };
+        let Self { lower, text: original, mask, joined, joined_lower } = self;
+        let found = |start, end| Found { lower, text: original, start, end };
+        let len = lower.len() - PAD;
+        let text = Text { bytes: lower.get(..len).unwrap_or_default(), mask };
         let mut at = 0;
         // Up to where a dotted run was looked at and found to be no compound.
         let mut looked = 0;
@@ -72,11 +78,15 @@ impl Tokenizer {
             let end = text.end_of_term(start);
             let next = text.byte(end);
             if elided && (is_marker(next) || start > 0 && is_marker(text.byte(start - 1))) {
-                at = join(&text, start, end, &ids, joined, &mut each);
+                at = join(&text, original, start, end, &ids, joined);
+                joined_lower.clear();
+                joined_lower.extend(joined.iter().map(u8::to_ascii_lowercase));
+                let end = joined.len() - PAD;
+                each(Kind::Plain, Found { lower: joined_lower, text: joined, start: 0, end });
                 continue;
             }
             if next == b'-' && end - start == UUID[0] && text.is_uuid(start) {
-                each(Kind::Compound, text.slice(start, start + UUID_BYTES));
+                each(Kind::Compound, found(start, start + UUID_BYTES));
                 at = start + UUID_BYTES;
                 continue;
             }
@@ -84,26 +94,30 @@ impl Tokenizer {
                 let run_end = text.end_of_dotted(start);
                 // What an elided id goes on from is no number.
                 if text.has_numbers(start, run_end) && !(elided && is_marker(text.byte(run_end))) {
-                    each(Kind::Compound, text.slice(start, run_end));
+                    each(Kind::Compound, found(start, run_end));
+                    let mut from = start;
                     text.each_group(start, run_end, |group| {
                         if !is_number(group) {
-                            each(Kind::Plain, group);
+                            each(Kind::Plain, found(from, from + group.len()));
                         }
+                        from += group.len() + 1;
                     });
                     at = run_end;
                     continue;
                 }
                 looked = run_end;
             }
-            let term = text.slice(start, end);
-            if !matches!(term.len(), 16 | 32) || !is_own(term, &ids()) {
-                each(Kind::Plain, term);
+            if !matches!(end - start, 16 | 32) || !is_own(text.slice(start, end), &ids()) {
+                each(Kind::Plain, found(start, end));
             }
             at = end;
         }
     }
 
     fn prepare(&mut self, body: &[u8]) {
+        self.text.clear();
+        self.text.extend_from_slice(body);
+        self.text.extend_from_slice(&[0; PAD]);
         self.lower.clear();
         self.lower.extend(body.iter().map(u8::to_ascii_lowercase));
         self.mask.clear();
@@ -116,6 +130,7 @@ impl Tokenizer {
             }
             self.mask.push(mask_of(&last));
         }
+        self.lower.extend_from_slice(&[0; PAD]);
     }
 }
 
@@ -153,11 +168,11 @@ fn is_own(term: &[u8], ids: &OwnIds) -> bool {
 #[cold]
 fn join(
     text: &Text<'_>,
+    original: &[u8],
     start: usize,
     end: usize,
     ids: &impl Fn() -> OwnIds,
     joined: &mut Vec<u8>,
-    each: &mut impl FnMut(Kind, &[u8]),
 ) -> usize {
     let ids = ids();
     joined.clear();
@@ -170,12 +185,14 @@ fn join(
         match text.byte(at) {
             TRACE => joined.extend_from_slice(ids.trace.as_ref().map_or(&[][..], |id| id)),
             SPAN => joined.extend_from_slice(ids.span.as_ref().map_or(&[][..], |id| id)),
-            byte if at < text.bytes.len() && is_term_byte(byte) => joined.push(byte),
+            byte if at < text.bytes.len() && is_term_byte(byte) => {
+                joined.push(original.get(at).copied().unwrap_or(byte));
+            }
             _ => break,
         }
         at += 1;
     }
-    each(Kind::Plain, joined);
+    joined.extend_from_slice(&[0; PAD]);
     at.max(end)
 }
 
@@ -284,7 +301,7 @@ mod tests {
         let mut found = Vec::new();
         Tokenizer::default().terms(body.as_bytes(), true, OwnIds::default, |kind, term| {
             let mark = if kind == Kind::Compound { "*" } else { "" };
-            found.push(format!("{mark}{}", String::from_utf8_lossy(term)));
+            found.push(format!("{mark}{}", String::from_utf8_lossy(&term.lower[term.start..term.end])));
         });
         found
     }
@@ -315,7 +332,7 @@ mod tests {
         let run = |body: &str| {
             let mut found = Vec::new();
             Tokenizer::default().terms(body.as_bytes(), true, ids, |_, term| {
-                found.push(String::from_utf8_lossy(term).into_owned());
+                found.push(String::from_utf8_lossy(&term.lower[term.start..term.end]).into_owned());
             });
             found.join(" ")
         };
