@@ -11,6 +11,7 @@ use rustc_hash::FxBuildHasher;
 use super::index::Which;
 use super::index::dictionary::Sub;
 use super::index::rollup::{Facets, Rollup};
+use super::pages::Decompressors;
 use super::reader::{FileIndex, Footer};
 
 /// A part of a file.
@@ -71,18 +72,24 @@ struct Inner {
 pub(crate) struct Cache {
     bytes_max: usize,
     files: AtomicU64,
+    decompressors: Arc<Decompressors>,
     inner: Mutex<Inner>,
 }
 
 impl Cache {
     /// An empty cache of at most `bytes_max` bytes.
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, files: AtomicU64::new(0), inner: Mutex::default() }
+        Self { bytes_max, files: AtomicU64::new(0), decompressors: Arc::default(), inner: Mutex::default() }
     }
 
     /// A number for a file that no other file has.
     pub(crate) fn file(&self) -> u64 {
         self.files.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Decompression contexts for the pages of files.
+    pub(crate) fn decompressors(&self) -> &Arc<Decompressors> {
+        &self.decompressors
     }
 
     /// A part, if it is there.

@@ -18,6 +18,7 @@ pub(crate) mod index;
 pub(crate) mod keys;
 pub(crate) mod leaves;
 pub(crate) mod objects;
+pub(crate) mod pages;
 pub(crate) mod reader;
 pub(crate) mod row_root;
 pub(crate) mod rows;

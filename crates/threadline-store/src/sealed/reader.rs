@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, BooleanArray, RecordBatch};
+use arrow_array::{Array, RecordBatch};
 use arrow_schema::{Field, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowFilter,
-    RowSelection,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, RowSelection,
 };
+use parquet::arrow::parquet_to_arrow_field_levels;
 use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageReader};
 use parquet::file::metadata::{
@@ -27,7 +27,6 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::statistics::Statistics;
 use rustc_hash::FxHashSet;
 use threadline_model::disk::DiskFile;
-use threadline_model::id::TraceId;
 use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
 
 use crate::sealed::cache::{Cache, Kept, Part};
@@ -37,6 +36,7 @@ use crate::sealed::index::plan::{self, Dictionaries};
 use crate::sealed::index::rollup::{Facets, Rollup};
 use crate::sealed::index::{BLOCK_FACETS, BLOCK_ROLLUP, VALUE_COLUMNS, Which};
 use crate::sealed::objects::Objects;
+use crate::sealed::pages::Groups;
 use crate::sealed::writer::{BLOCK_COLUMNS, BLOCK_TRACES, HeadPlace, KEY_ELIDED, trace_hash};
 use crate::snapshot::{FileMeta, Scan};
 use crate::{IndexPlan, Prune, StoreError};
@@ -290,9 +290,18 @@ impl SealedFile {
     /// Reads the file: the named columns (all when `None`; names the file lacks are left out), batches of at most
     /// 8,192 rows in file order (service, then time), types as in [`threadline_model::schema`], elided ids restored.
     pub fn scan(self: &Arc<Self>, columns: Option<&[&str]>, prune: &Prune) -> Result<Scan, StoreError> {
-        let Some((footer, groups)) = self.select(prune)? else { return Ok(Box::new(std::iter::empty())) };
-        let ids = prune.trace_ids.as_deref();
-        self.read(&footer, columns, groups, ids)
+        let Some(ids) = prune.trace_ids.as_deref() else {
+            let Some((footer, groups)) = self.select(prune)? else { return Ok(Box::new(std::iter::empty())) };
+            return self.read(&footer, columns, groups);
+        };
+        // First which rows, then these alone.
+        let ids: FxHashSet<[u8; 16]> = ids.iter().map(|id| id.0).collect();
+        let mut found: Vec<usize> = Vec::new();
+        for placed in self.scan_places(Some(&["trace_id"]), prune)? {
+            let (batch, places) = placed?;
+            found.extend(rows_of_traces(&batch, &ids).filter_map(|row| places.get(row)));
+        }
+        self.rows(columns, &found)
     }
 
     /// As [`SealedFile::scan`], with the places of the rows in the file, for [`SealedFile::rows`].
@@ -308,7 +317,7 @@ impl SealedFile {
             let start = starts.get(*group).copied().unwrap_or(0);
             places.ranges.extend(ranges.iter().map(|range| start + range.start..start + range.end));
         }
-        let batches = self.read(&footer, columns, groups, None)?;
+        let batches = self.read(&footer, columns, groups)?;
         Ok(Box::new(batches.map(move |batch| {
             let batch = batch?;
             let of_batch = places.take(batch.num_rows());
@@ -356,7 +365,7 @@ impl SealedFile {
         if groups.is_empty() {
             return Ok(Box::new(std::iter::empty()));
         }
-        self.read(&footer, columns, groups, None)
+        self.read(&footer, columns, groups)
     }
 
     /// Row groups with the rows of them that may fulfil `prune`; `None` when there are none.
@@ -390,28 +399,33 @@ impl SealedFile {
         footer: &Footer,
         columns: Option<&[&str]>,
         groups: Vec<GroupRows>,
-        ids: Option<&[TraceId]>,
     ) -> Result<Scan, StoreError> {
         let parquet = footer.arrow.metadata();
         let projection = Projection::new(footer, columns);
         let reader = self.reader()?;
         let trouble = reader.trouble.clone();
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(reader, footer.arrow.clone())
-            .with_batch_size(batch_rows(parquet))
-            .with_projection(projection.mask.clone());
-        if let Some(selection) = selection(parquet, &groups) {
-            builder = builder.with_row_selection(selection);
-        }
-        builder = builder.with_row_groups(groups.into_iter().map(|(group, _)| group).collect());
-        if let Some(ids) = ids {
-            let ids: FxHashSet<[u8; 16]> = ids.iter().map(|id| id.0).collect();
-            let mask = ProjectionMask::columns(footer.arrow.parquet_schema(), ["trace_id"]);
-            let keep = move |batch: RecordBatch| Ok(keep_traces(&batch, &ids));
-            builder =
-                builder.with_row_filter(RowFilter::new(vec![Box::new(ArrowPredicateFn::new(mask, keep))]));
-        }
+        let selection = selection(parquet, &groups);
+        let explain = |error: parquet::errors::ParquetError| trouble.explain(&self.key, error.into());
+        let levels = parquet_to_arrow_field_levels(
+            footer.arrow.parquet_schema(),
+            projection.mask.clone(),
+            Some(footer.arrow.schema().fields()),
+        )
+        .map_err(explain)?;
+        let row_groups = Groups {
+            reader: Arc::new(reader),
+            parquet: Arc::clone(parquet),
+            groups: groups.into_iter().map(|(group, _)| group).collect(),
+            decompressors: Arc::clone(self.cache.decompressors()),
+        };
+        let batches = ParquetRecordBatchReader::try_new_with_row_groups(
+            &levels,
+            &row_groups,
+            batch_rows(parquet),
+            selection,
+        )
+        .map_err(explain)?;
         let file = Arc::clone(self);
-        let batches = builder.build().map_err(|error| trouble.explain(&self.key, error.into()))?;
         Ok(Box::new(batches.map(move |batch| {
             let batch = batch.map_err(|error| trouble.explain(&file.key, error.into()))?;
             projection.finish(&batch)
@@ -519,14 +533,16 @@ fn within(ranges: &[Range<usize>], start: usize, len: usize) -> Vec<Range<usize>
         .collect()
 }
 
-fn keep_traces(batch: &RecordBatch, ids: &FxHashSet<[u8; 16]>) -> BooleanArray {
-    let column = batch.columns().first().and_then(|array| array.as_fixed_size_binary_opt());
-    (0..batch.num_rows())
-        .map(|row| {
-            let id = column.filter(|column| column.is_valid(row)).map(|column| column.value(row));
-            Some(id.and_then(|id| <[u8; 16]>::try_from(id).ok()).is_some_and(|id| ids.contains(&id)))
-        })
-        .collect()
+/// Rows of a batch whose trace id is one of these.
+fn rows_of_traces<'a>(
+    batch: &'a RecordBatch,
+    ids: &'a FxHashSet<[u8; 16]>,
+) -> impl Iterator<Item = usize> + use<'a> {
+    let column = batch.column_by_name("trace_id").and_then(|array| array.as_fixed_size_binary_opt());
+    (0..batch.num_rows()).filter(move |&row| {
+        let id = column.filter(|column| column.is_valid(row)).map(|column| column.value(row));
+        id.and_then(|id| <[u8; 16]>::try_from(id).ok()).is_some_and(|id| ids.contains(&id))
+    })
 }
 
 /// Rows of a batch such that it holds about [`BATCH_BYTES`] where rows are of average size.
