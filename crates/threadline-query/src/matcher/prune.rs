@@ -98,12 +98,15 @@ fn index(field: &Field, test: &Test, table: Table) -> IndexPlan {
 
 fn body(test: &Test) -> IndexPlan {
     match test {
-        Test::Phrase(text) | Test::Equals(text) => segments::of_text(text, true, true),
-        Test::Contains(text) => segments::of_text(text, false, false),
+        Test::Phrase(text) => segments::of_text(text, true, true, !text.is_ascii()),
+        Test::Equals(text) => segments::of_text(text, true, true, false),
+        Test::Contains(text) => segments::of_text(text, false, false, false),
         Test::Wildcard(pattern) => {
             let pieces: Vec<&str> = pattern.split('*').collect();
             let last = pieces.len().saturating_sub(1);
-            let piece = |(index, piece): (usize, &&str)| segments::of_text(piece, index == 0, index == last);
+            let piece = |(index, piece): (usize, &&str)| {
+                segments::of_text(piece, index == 0, index == last, !pattern.is_ascii())
+            };
             IndexPlan::and(pieces.iter().enumerate().map(piece).collect())
         }
         Test::Regex(pattern) => segments::of_regex(pattern),

@@ -19,6 +19,8 @@ use crate::lang::is_term_char;
 const TERM_BYTES_MAX: usize = 64;
 /// Bytes a compiled segment may take.
 const REGEX_COMPILED_BYTES_MAX: usize = 1 << 20;
+/// Stands for a text that says nothing, as every text beyond ASCII does.
+const UNSURE: &str = "\u{17f}";
 /// Lengths of own ids, alone or two next to each other: a body has them in place of terms.
 const ID_LENGTHS: [usize; 3] = [16, 32, 48];
 /// Lengths of the groups of a UUID.
@@ -42,8 +44,9 @@ enum What {
     Pattern(Hir),
 }
 
-/// The plan for a text whose ends are open or closed; case does not matter.
-pub(super) fn of_text(text: &str, left_closed: bool, right_closed: bool) -> IndexPlan {
+/// The plan for a text whose ends are open or closed. Terms differ from it in the case of ASCII letters at most, or,
+/// where the text is `unicode`, in that of any letter.
+pub(super) fn of_text(text: &str, left_closed: bool, right_closed: bool, unicode: bool) -> IndexPlan {
     let mut segments: Vec<Segment> = Vec::new();
     let mut at = 0;
     for run in text.split(|c: char| !is_term_char(c)) {
@@ -55,8 +58,10 @@ pub(super) fn of_text(text: &str, left_closed: bool, right_closed: bool) -> Inde
                 last.joint = None;
             }
         } else {
+            // `k` and `s` have a third case beyond ASCII, which the index does not know as theirs.
+            let unsure = unicode && run.contains(['k', 'K', 's', 'S']);
             segments.push(Segment {
-                what: What::Text(run.to_ascii_lowercase()),
+                what: What::Text(if unsure { UNSURE.to_owned() } else { run.to_ascii_lowercase() }),
                 left_closed: at > 0 || left_closed,
                 right_closed: after.is_some() || right_closed,
                 joint: after,

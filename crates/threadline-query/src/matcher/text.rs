@@ -95,7 +95,9 @@ fn body_wildcard(pattern: &str) -> Result<Regex, QueryError> {
     let open = if bound(pattern.chars().next().filter(|c| *c != '*')) { outside("\\A") } else { String::new() };
     let close =
         if bound(pattern.chars().last().filter(|c| *c != '*')) { outside("\\z") } else { String::new() };
-    regex(&format!("(?i){open}{}{close}", pieces.join(&format!("{TERM}*"))), pattern)
+    // As for phrases: what is ASCII differs from it in the case of ASCII letters only.
+    let flags = if pattern.is_ascii() { "(?i-u)" } else { "(?i)" };
+    regex(&format!("{flags}{open}{}{close}", pieces.join(&format!("{TERM}*"))), pattern)
 }
 
 impl TextTest {

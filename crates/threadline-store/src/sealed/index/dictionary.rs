@@ -45,6 +45,8 @@ pub(crate) const PAD: usize = 16;
 /// What is known of a term.
 #[derive(Clone, Copy)]
 struct Entry {
+    /// Its first sixteen bytes: most terms are told apart by these alone.
+    head: [u64; 2],
     /// Where it lies in the arena.
     at: u32,
     len: u16,
@@ -118,8 +120,13 @@ fn hash(bytes: &[u8], at: usize, len: usize) -> u64 {
     fold(first ^ state ^ K[0], second ^ K[1])
 }
 
-/// Whether `len` bytes are the same; both have [`PAD`] bytes behind them.
+/// The first sixteen of `len` bytes.
 #[inline]
+fn head(bytes: &[u8], at: usize, len: usize) -> [u64; 2] {
+    [masked(load(bytes, at), len), if len > 8 { masked(load(bytes, at + 8), len - 8) } else { 0 }]
+}
+
+/// Whether `len` bytes are the same; both have [`PAD`] bytes behind them.
 fn same(a: &[u8], a_at: usize, b: &[u8], b_at: usize, len: usize) -> bool {
     let mut done = 0;
     while done < len {
@@ -206,6 +213,7 @@ impl DictionaryBuilder {
         let mask = self.slots.len() - 1;
         let tag = hash & 0xFFFF_FFFF_0000_0000;
         let mut at = hash as usize & mask;
+        let head = head(text, start, len);
         loop {
             let slot = *self.slots.get(at)?;
             if slot == 0 {
@@ -215,10 +223,12 @@ impl DictionaryBuilder {
                 let id = slot as u32 - 1;
                 let entry = self.entries.get_mut(id as usize)?;
                 if usize::from(entry.len) == len {
-                    if same(&self.arena, entry.at as usize, text, start, len) {
+                    let at = entry.at as usize;
+                    if entry.head == head
+                        && (len <= 16 || same(&self.arena, at + 16, text, start + 16, len - 16))
+                    {
                         return Some(id);
                     }
-                    let at = entry.at as usize;
                     let known = self.arena.get(at..at + len)?;
                     if self.folded && known.eq_ignore_ascii_case(text.get(start..start + len)?) {
                         entry.mixed = true;
@@ -239,7 +249,8 @@ impl DictionaryBuilder {
         self.arena.truncate(at);
         self.arena.extend_from_slice(term);
         self.arena.extend_from_slice(&[0; PAD]);
-        self.entries.push(Entry { at: at as u32, len: term.len() as u16, rows: 0, row: 0, mixed: false });
+        let head = head(&self.arena, at, term.len());
+        self.entries.push(Entry { head, at: at as u32, len: term.len() as u16, rows: 0, row: 0, mixed: false });
         *self.slots.get_mut(slot)? = tag | u64::from(id + 1);
         Some(id)
     }

@@ -155,7 +155,7 @@ impl IndexBuilder {
             }
             self.row += (end - at) as u32;
             at = end;
-            if self.row as usize % GRANULE_ROWS == 0 {
+            if (self.row as usize).is_multiple_of(GRANULE_ROWS) {
                 self.end_granule();
             }
         }
@@ -301,7 +301,7 @@ impl IndexBuilder {
         mut self,
         mut write: impl FnMut(&[u8]) -> Result<u64, StoreError>,
     ) -> Result<Head, StoreError> {
-        if self.row as usize % GRANULE_ROWS != 0 {
+        if !(self.row as usize).is_multiple_of(GRANULE_ROWS) {
             self.end_granule();
         }
         let mut sparse = Vec::new();
