@@ -1,5 +1,5 @@
-//! CPU of each stage of ingest, ns per row: one thread's own CPU time, the median of several rounds, so that a busy
-//! machine disturbs little. `TL_STAGE=ingest` instead runs everything at full speed and says what memory that takes; any
+//! CPU of each stage of ingest, ns per row, and of looking into the indexes of a sealed file, ns per look-up: one thread's
+//! own CPU time, the median of several rounds, so that a busy machine disturbs little. `TL_STAGE=ingest` instead runs everything at full speed and says what memory that takes; any
 //! other `TL_STAGE=name` runs the stages whose name has it, `TL_ROUNDS` sets the rounds.
 //!
 //! `cargo bench -p threadline-store --features stages --bench stages`
@@ -9,13 +9,14 @@
 mod rows;
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
 use rustix::time::{ClockId, clock_gettime};
 use threadline_model::schema::Table;
-use threadline_store::{Append, BatchId, Env, Options, Prune, Scan, Store, stages};
+use threadline_store::{Append, BatchId, Env, Options, Prune, Scan, SealedFile, Store, stages};
 
 /// Rows of a seal.
 const ROWS: u64 = 250_000;
@@ -41,11 +42,28 @@ impl Bench {
         self.run_on(ClockId::ThreadCPUTime, name, rows, input, work);
     }
 
+    /// `work` does something `times` times.
+    fn run_each<O>(&self, name: &str, unit: &str, times: u64, mut work: impl FnMut() -> O) {
+        self.measure(ClockId::ThreadCPUTime, name, unit, times, || (), |()| work());
+    }
+
     fn run_on<I, O>(
         &self,
         clock: ClockId,
         name: &str,
         rows: u64,
+        input: impl FnMut() -> I,
+        work: impl FnMut(I) -> O,
+    ) {
+        self.measure(clock, name, "row", rows, input, work);
+    }
+
+    fn measure<I, O>(
+        &self,
+        clock: ClockId,
+        name: &str,
+        unit: &str,
+        times: u64,
         mut input: impl FnMut() -> I,
         mut work: impl FnMut(I) -> O,
     ) {
@@ -60,11 +78,11 @@ impl Bench {
                 let took = cpu_ns(clock) - start;
                 // Closing a store is not part of it.
                 drop(result);
-                took / rows as f64
+                took / times as f64
             })
             .collect();
         took.sort_by(f64::total_cmp);
-        println!("{name:24} {:8.1} ns/row   (lowest {:.1})", took[took.len() / 2], took[0]);
+        println!("{name:26} {:8.1} ns/{unit:8} (lowest {:.1})", took[took.len() / 2], took[0]);
     }
 }
 
@@ -84,6 +102,7 @@ fn main() {
     let chunks = stages::insert(&batches);
     seal(&bench, &chunks);
     merge(&bench);
+    look_up(&bench, &raw);
     whole(&bench, &raw);
 }
 
@@ -125,6 +144,16 @@ fn seal(bench: &Bench, chunks: &[RecordBatch]) {
         || (),
         |()| gathered.iter().map(|batch| stages::elide_bodies(batch).expect("elided")).sum::<usize>(),
     );
+    let indexable = |all| -> Vec<_> {
+        gathered.iter().map(|batch| stages::indexable(batch, all).expect("elided")).collect()
+    };
+    let (bodies, all) = (indexable(false), indexable(true));
+    bench.run("index, terms of bodies", ROWS, || (), |()| stages::index(&bodies).expect("an index"));
+    bench.run("index, everything", ROWS, || (), |()| stages::index(&all).expect("an index"));
+    let indexed = || stages::index(&all).expect("an index");
+    bench.run("index, finish", ROWS, indexed, |index| stages::finish_index(index).expect("blocks"));
+    let bytes = stages::finish_index(indexed()).expect("blocks");
+    println!("index bytes a row: {:.1}", bytes as f64 / ROWS as f64);
     println!("rows root {:02x?}", stages::row_root(&gathered).expect("root"));
 }
 
@@ -152,6 +181,63 @@ fn merge(bench: &Bench) {
     let schema = stages::schema(&runs[0]).expect("schema");
     let scans = || runs.iter().map(|run| stages::scan_of(run.clone())).collect::<Vec<Scan>>();
     bench.run("merge", parts * 4 * BATCH, scans, |scans| stages::merge(scans, &schema).expect("merged"));
+}
+
+/// Looks into the indexes of a sealed file, and decodes its pages.
+fn look_up(bench: &Bench, raw: &[RecordBatch]) {
+    if !["look-up, kept", "look-up, absent", "look-up, from disk", "pages", "page of one row"]
+        .into_iter()
+        .any(|name| bench.on(name))
+    {
+        return;
+    }
+    let sealed = |cache_bytes_max| {
+        let (folder, store) = open(Options { cache_bytes_max, ..manual() });
+        append(&store, raw, 1);
+        store.seal().expect("sealed");
+        let file = Arc::clone(store.snapshot().logs.files.first().expect("a file"));
+        (folder, store, file)
+    };
+    let (_folder, _store, file) = sealed(Options::default().cache_bytes_max);
+    // Some number of the rows is in each: they lie all over the dictionary.
+    let there: Vec<String> = (0..1000).map(|n| format!("contacts_{}", n % 700)).collect();
+    let absent: Vec<String> = (0..1000).map(|n| format!("{:x}zzz", rows::mix(n))).collect();
+    let each = |file: &SealedFile, terms: &[String]| -> u64 {
+        terms.iter().map(|term| file.term_rows(term).expect("read").expect("indexed")).sum()
+    };
+    assert!(each(&file, &there) > 0 && each(&file, &absent) == 0);
+    bench.run_each("look-up, kept", "look-up", 1000, || each(&file, &there));
+    bench.run_each("look-up, absent", "look-up", 1000, || each(&file, &absent));
+    let all = file.meta().rows;
+    let pages = |column: &str| -> usize {
+        let batches = file.scan(Some(&[column]), &Prune::default()).expect("a scan");
+        batches.map(|batch| batch.expect("a batch").num_rows()).sum()
+    };
+    for column in ["ts", "service", "trace_id", "body"] {
+        bench.run_each(&format!("pages, {column}"), "row", all, || pages(column));
+    }
+    let places: Vec<usize> = (0..all as usize).step_by(10 * 1024).collect();
+    bench.run_each("page of one row, body", "page", places.len() as u64, || {
+        let batches = file.rows(Some(&["body"]), &places).expect("a scan");
+        batches.map(|batch| batch.expect("a batch").num_rows()).sum::<usize>()
+    });
+    // Nothing is kept: head and sub-block are read and decoded for each.
+    let (_folder, _store, file) = sealed(0);
+    bench.run_each("look-up, from disk", "look-up", 100, || each(&file, &there[..100]));
+    bench.run_each("look-up, absent, from disk", "look-up", 100, || each(&file, &absent[..100]));
+}
+
+/// Nothing happens unless it is asked for.
+fn manual() -> Options {
+    Options {
+        disk_free_bytes_min: 0,
+        seal_rows: usize::MAX,
+        seal_bytes: usize::MAX,
+        memory_bytes_max: 4 << 30,
+        seal_after: Duration::from_secs(3600),
+        maintenance_cpu_share: 1.0,
+        ..Options::default()
+    }
 }
 
 fn open(options: Options) -> (tempfile::TempDir, Store) {
@@ -182,15 +268,7 @@ fn append(store: &Store, raw: &[RecordBatch], id: u64) {
 
 /// Whole paths, on the disk of the temporary folder. All threads count.
 fn whole(bench: &Bench, raw: &[RecordBatch]) {
-    let manual = Options {
-        disk_free_bytes_min: 0,
-        seal_rows: usize::MAX,
-        seal_bytes: usize::MAX,
-        memory_bytes_max: 4 << 30,
-        seal_after: Duration::from_secs(3600),
-        maintenance_cpu_share: 1.0,
-        ..Options::default()
-    };
+    let manual = manual();
     let process = ClockId::ProcessCPUTime;
     // Segments are there and get used again, as in a store that has run for a while.
     let warm = || {

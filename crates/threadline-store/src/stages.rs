@@ -4,17 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
+use arrow_array::{RecordBatch, StringArray};
 use arrow_schema::SchemaRef;
 use threadline_model::schema::{Layout, Table};
 
 use crate::memory::Memory;
 use crate::sealed::CHUNK_ROWS;
 use crate::sealed::elide::{Ids, elide};
+use crate::sealed::index::{IndexBuilder, trace_hashes};
 use crate::sealed::keys::KeyCounts;
 use crate::sealed::row_root::RowHasher;
 use crate::sealed::rows::{self, Pool, Run, by_hour, union_schema};
+use crate::sealed::writer::trace_hash;
 use crate::{Scan, StoreError, codec};
 
 fn bad(error: impl std::fmt::Display) -> StoreError {
@@ -90,6 +92,50 @@ pub fn elide_bodies(batch: &RecordBatch) -> Result<usize, StoreError> {
     let bodies = batch.column_by_name("body").and_then(|array| array.as_string_opt::<i32>());
     let bodies = bodies.ok_or_else(|| bad("no bodies"))?;
     elide(bodies, &Ids::new(batch)).map(|bodies| bodies.value_data().len()).map_err(bad)
+}
+
+/// Rows with what the indexes need of them beside.
+pub struct Indexable {
+    batch: RecordBatch,
+    bodies: Option<StringArray>,
+    traces: Vec<Option<u64>>,
+}
+
+/// Columns that the terms of bodies need.
+const FOR_BODIES: [&str; 4] = ["ts", "trace_id", "span_id", "body_json"];
+
+/// Rows for the indexes: of everything, or of bodies alone.
+pub fn indexable(batch: &RecordBatch, all: bool) -> Result<Indexable, StoreError> {
+    let bodies = batch.column_by_name("body").and_then(|array| array.as_string_opt::<i32>());
+    let bodies = bodies.map(|bodies| elide(bodies, &Ids::new(batch))).transpose().map_err(bad)?;
+    if all {
+        return Ok(Indexable { batch: batch.clone(), bodies, traces: trace_hashes(batch, trace_hash) });
+    }
+    let kept: Vec<usize> =
+        FOR_BODIES.iter().filter_map(|name| batch.schema_ref().index_of(name).ok()).collect();
+    Ok(Indexable { batch: batch.project(&kept).map_err(bad)?, bodies, traces: Vec::new() })
+}
+
+/// The indexes of one file, before they are finished.
+pub struct Index(IndexBuilder);
+
+pub fn index(rows: &[Indexable]) -> Result<Index, StoreError> {
+    let mut builder = IndexBuilder::new(Table::Logs);
+    for Indexable { batch, bodies, traces } in rows {
+        builder.add(batch, bodies.as_ref(), traces)?;
+    }
+    Ok(Index(builder))
+}
+
+/// Bytes of the indexes.
+pub fn finish_index(Index(builder): Index) -> Result<usize, StoreError> {
+    let mut bytes = 0;
+    let head = builder.finish(|block| {
+        let at = bytes as u64;
+        bytes += block.len();
+        Ok(at)
+    })?;
+    Ok(bytes + head.sparse.iter().map(|(_, block)| block.len()).sum::<usize>())
 }
 
 pub fn key_counts(batches: &[RecordBatch]) -> bool {
