@@ -355,7 +355,12 @@ fn oracle(expr: &Expr, batch: Batch<'_>, row: usize) -> bool {
         }),
         Test::Number(op, number) => Number::parse(&text).is_some_and(|n| op.holds(n.compare(*number))),
         Test::Phrase(phrase) => {
-            let (text, phrase) = (text.to_lowercase(), phrase.to_lowercase());
+            // What is ASCII differs in the case of ASCII letters only; else every letter's cases are one.
+            let fold = |text: &str| match phrase.is_ascii() {
+                true => text.to_ascii_lowercase(),
+                false => text.to_lowercase().replace('\u{17f}', "s"),
+            };
+            let (text, phrase) = (fold(&text), fold(phrase));
             text.char_indices().any(|(at, _)| {
                 text[at..].strip_prefix(&phrase).is_some_and(|after| {
                     !(phrase.starts_with(term) && text[..at].ends_with(term))
@@ -364,6 +369,8 @@ fn oracle(expr: &Expr, batch: Batch<'_>, row: usize) -> bool {
             })
         }
         Test::Wildcard(pattern) => {
+            // All patterns here are ASCII, and differ in the case of ASCII letters only.
+            let text = text.replace(['\u{212a}', '\u{17f}'], "é");
             let class = "[0-9A-Za-z_\u{80}-\u{10FFFF}]";
             let inner: Vec<String> = pattern.split('*').map(regex::escape).collect();
             let not = "[^0-9A-Za-z_\u{80}-\u{10FFFF}]";
