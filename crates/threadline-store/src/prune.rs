@@ -52,6 +52,16 @@ pub enum IndexPlan {
         /// The test.
         test: ValueTest,
     },
+    /// Where every row of the file has a value in the column: rows whose value fulfils the test. Else those, and what
+    /// `elsewhere` means.
+    Attribute {
+        /// A dictionary or integer column.
+        column: String,
+        /// The test.
+        test: ValueTest,
+        /// Where the value lies in rows without one in the column.
+        elsewhere: Box<IndexPlan>,
+    },
     /// Any row may be meant, if the file has this column.
     HasColumn(String),
     /// The row's own trace id is this one.

@@ -156,7 +156,6 @@ fn in_json(column: &str, path: &'static [&'static str], test: &Test) -> IndexPla
 fn attribute(key: &str, test: &Test) -> IndexPlan {
     let Some(compiled) = text_test(test, false) else { return IndexPlan::All };
     let mut places = vec![IndexPlan::HasColumn("attrs".to_owned())];
-    places.extend(attribute_column(key).map(|column| value_of(column, test, false)));
     for column in ["resource", "scope"] {
         let shown = format!("@{key} {test:?}");
         let (key, compiled) = (key.to_owned(), Arc::clone(&compiled));
@@ -169,7 +168,14 @@ fn attribute(key: &str, test: &Test) -> IndexPlan {
         let test = ValueTest::Fulfils(shown, Arc::new(find));
         places.push(IndexPlan::Value { column: column.to_owned(), test });
     }
-    IndexPlan::or(places)
+    let elsewhere = IndexPlan::or(places);
+    match attribute_column(key).map(|column| value_of(column, test, false)) {
+        None => elsewhere,
+        Some(IndexPlan::Value { column, test }) => {
+            IndexPlan::Attribute { column, test, elsewhere: Box::new(elsewhere) }
+        }
+        Some(_) => IndexPlan::All,
+    }
 }
 
 fn intersect<T: Ord + Copy>(

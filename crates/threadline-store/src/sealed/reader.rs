@@ -34,7 +34,7 @@ use crate::sealed::elide::{Ids, has_marker, restore};
 use crate::sealed::index::dictionary::{Sparse, Sub};
 use crate::sealed::index::plan::{self, Dictionaries};
 use crate::sealed::index::rollup::{Facets, Rollup};
-use crate::sealed::index::{BLOCK_FACETS, BLOCK_ROLLUP, VALUE_COLUMNS, Which};
+use crate::sealed::index::{BLOCK_FACETS, BLOCK_ROLLUP, FULL_COLUMNS, VALUE_COLUMNS, Which};
 use crate::sealed::objects::Objects;
 use crate::sealed::pages::Groups;
 use crate::sealed::writer::{BLOCK_COLUMNS, BLOCK_TRACES, HeadPlace, KEY_ELIDED, trace_hash};
@@ -840,6 +840,7 @@ pub(crate) struct FileIndex {
     blocks: Vec<(String, (u64, u64))>,
     columns: Vec<String>,
     value_columns: Vec<String>,
+    full_columns: Vec<String>,
 }
 
 impl FileIndex {
@@ -852,8 +853,9 @@ impl FileIndex {
             list.iter().map(|name| name.as_str().map(str::to_owned).ok_or_else(bad)).collect()
         };
         let (columns, value_columns) = (names(BLOCK_COLUMNS)?, names(VALUE_COLUMNS)?);
+        let full_columns = names(FULL_COLUMNS)?;
         let mut index =
-            FileIndex { traces: None, sparse: [const { None }; 4], blocks: Vec::new(), columns, value_columns };
+            FileIndex { traces: None, sparse: [const { None }; 4], blocks: Vec::new(), columns, value_columns, full_columns };
         for (name, entry) in directory.as_object().ok_or_else(bad)? {
             let number = |at: usize| entry.get(at).and_then(serde_json::Value::as_u64);
             let (Some(at), Some(len)) = (number(0), number(1)) else { continue };
@@ -894,6 +896,7 @@ impl FileIndex {
             + self.sparse.iter().flatten().map(Sparse::bytes).sum::<usize>()
             + names(&self.columns)
             + names(&self.value_columns)
+            + names(&self.full_columns)
             + self.blocks.len() * 64
     }
 }
@@ -933,6 +936,10 @@ impl Dictionaries for FileDictionaries<'_> {
 
     fn has_values(&self, column: &str) -> bool {
         self.index.value_columns.iter().any(|known| known == column)
+    }
+
+    fn is_full(&self, column: &str) -> bool {
+        self.index.full_columns.iter().any(|known| known == column)
     }
 }
 

@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::StoreError;
 use crate::sealed::elide::{Ids, elide};
-use crate::sealed::index::{IndexBuilder, VALUE_COLUMNS, trace_hashes};
+use crate::sealed::index::{FULL_COLUMNS, IndexBuilder, VALUE_COLUMNS, trace_hashes};
 use crate::sealed::objects::{ObjectWriter, Objects};
 use crate::sealed::row_root::RowHasher;
 use crate::sealed::rows::is_dictionary;
@@ -266,6 +266,7 @@ impl FileWriter {
         }
         directory.insert(BLOCK_COLUMNS.to_owned(), serde_json::json!(self.columns));
         directory.insert(VALUE_COLUMNS.to_owned(), serde_json::json!(index.value_columns));
+        directory.insert(FULL_COLUMNS.to_owned(), serde_json::json!(index.full_columns));
         let bytes = serde_json::Value::Object(directory).to_string();
         let at = write(bytes.as_bytes())?;
         place.directory = at - place.at;

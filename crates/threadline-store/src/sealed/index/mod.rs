@@ -68,6 +68,8 @@ pub(crate) const BLOCK_ROLLUP: &str = "rollup";
 pub(crate) const BLOCK_FACETS: &str = "facets";
 /// Directory entry: columns whose values are indexed.
 pub(crate) const VALUE_COLUMNS: &str = "value_columns";
+/// Directory entry: those of them that have a value in every row.
+pub(crate) const FULL_COLUMNS: &str = "full_columns";
 
 /// How a trace id stands in its dictionary.
 pub(crate) fn trace_term(hash: u64) -> [u8; 8] {
@@ -98,10 +100,19 @@ pub(crate) struct IndexBuilder {
     compounds: DictionaryBuilder,
     values: DictionaryBuilder,
     traces: DictionaryBuilder,
-    /// Columns whose values are indexed; `false` once one has too many.
-    value_columns: FxHashMap<String, (bool, usize)>,
+    value_columns: FxHashMap<String, ValueState>,
     rollup: RollupBuilder,
     facets: FacetsBuilder,
+}
+
+/// What is known of a column whose values are indexed.
+#[derive(Clone, Copy)]
+struct ValueState {
+    /// `false` once it has too many values.
+    good: bool,
+    distinct: usize,
+    /// Rows with a value.
+    rows: u32,
 }
 
 /// The finished blocks that a reader needs first.
@@ -112,6 +123,8 @@ pub(crate) struct Head {
     pub(crate) counts: Vec<(&'static str, (u64, usize))>,
     /// Columns whose values are indexed.
     pub(crate) value_columns: Vec<String>,
+    /// Those of them that have a value in every row.
+    pub(crate) full_columns: Vec<String>,
 }
 
 impl IndexBuilder {
@@ -160,9 +173,8 @@ impl IndexBuilder {
             }
         }
         for column in columns {
-            if let Some((indexed, distinct)) = self.value_columns.get_mut(column.name) {
-                *indexed &= column.good;
-                *distinct = column.distinct;
+            if let Some(state) = self.value_columns.get_mut(column.name) {
+                *state = column.state;
             }
         }
         Ok(())
@@ -218,12 +230,13 @@ impl IndexBuilder {
             let state = match self.value_columns.get(name) {
                 Some(state) => *state,
                 None => {
-                    self.value_columns.insert(name.to_owned(), (true, 0));
-                    (true, 0)
+                    let state = ValueState { good: true, distinct: 0, rows: 0 };
+                    self.value_columns.insert(name.to_owned(), state);
+                    state
                 }
             };
-            if state.0 {
-                columns.push(ValueColumn::new(name, values, state.1));
+            if state.good {
+                columns.push(ValueColumn::new(name, values, state));
             }
         }
         columns
@@ -315,10 +328,15 @@ impl IndexBuilder {
         for (name, block) in [(BLOCK_ROLLUP, self.rollup.finish()?), (BLOCK_FACETS, self.facets.finish()?)] {
             counts.push((name, (write(&block)?, block.len())));
         }
-        let mut value_columns: Vec<String> =
-            self.value_columns.into_iter().filter(|(_, (good, _))| *good).map(|(name, _)| name).collect();
-        value_columns.sort_unstable();
-        Ok(Head { sparse, counts, value_columns })
+        let names = |keep: &dyn Fn(&ValueState) -> bool| {
+            let kept = self.value_columns.iter().filter(|(_, state)| keep(state));
+            let mut names: Vec<String> = kept.map(|(name, _)| name.clone()).collect();
+            names.sort_unstable();
+            names
+        };
+        let value_columns = names(&|state| state.good);
+        let full_columns = names(&|state| state.good && state.rows == self.row);
+        Ok(Head { sparse, counts, value_columns, full_columns })
     }
 }
 
@@ -333,26 +351,26 @@ struct ValueColumn<'a> {
     values: Values<'a>,
     /// Terms of the batch's dictionary; made when first met.
     terms: Vec<Option<u32>>,
-    distinct: usize,
-    good: bool,
+    state: ValueState,
 }
 
 impl<'a> ValueColumn<'a> {
-    fn new(name: &'a str, values: Values<'a>, distinct: usize) -> Self {
+    fn new(name: &'a str, values: Values<'a>, state: ValueState) -> Self {
         let len = match &values {
             Values::Text(_, texts) => texts.len(),
             Values::Int(..) => 0,
         };
-        Self { name, values, terms: vec![None; len], distinct, good: true }
+        Self { name, values, terms: vec![None; len], state }
     }
 
     fn add(&mut self, from: usize, to: usize, first_row: u32, values: &mut DictionaryBuilder) {
         let mut at = from;
-        while at < to && self.good {
+        while at < to && self.state.good {
             let end = self.run(at, to);
             let row = first_row + (at - from) as u32;
             if let Some(term) = self.term(at, values) {
                 values.add_run(term, row, (end - at) as u32);
+                self.state.rows += (end - at) as u32;
             }
             at = end;
         }
@@ -406,11 +424,11 @@ impl<'a> ValueColumn<'a> {
         let fits = value.len() <= VALUE_BYTES_MAX && !value.as_bytes().contains(&SEPARATOR);
         let term = fits.then(|| values.intern(&value_term(self.name, value))).flatten();
         match term {
-            Some((_, true)) => self.distinct += 1,
+            Some((_, true)) => self.state.distinct += 1,
             Some((_, false)) => {}
-            None => self.good = false,
+            None => self.state.good = false,
         }
-        self.good &= self.distinct <= VALUES_MAX;
+        self.state.good &= self.state.distinct <= VALUES_MAX;
         term.map(|(term, _)| term)
     }
 }

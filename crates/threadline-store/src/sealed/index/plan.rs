@@ -20,6 +20,8 @@ pub(crate) trait Dictionaries {
     fn has_column(&self, name: &str) -> bool;
     /// Whether the values of a column are indexed.
     fn has_values(&self, column: &str) -> bool;
+    /// Whether every row has a value in a column.
+    fn is_full(&self, column: &str) -> bool;
 }
 
 fn granules_of(file: &impl Dictionaries) -> usize {
@@ -61,6 +63,16 @@ pub(crate) fn granules(file: &impl Dictionaries, plan: &IndexPlan) -> Result<Opt
         IndexPlan::Terms(finder) => found(file, Which::Terms, finder).map(Some),
         IndexPlan::Compounds(finder) => found(file, Which::Compounds, finder).map(Some),
         IndexPlan::Value { column, test } => values(file, column, test),
+        IndexPlan::Attribute { column, test, elsewhere } => {
+            let in_column = values(file, column, test)?;
+            if file.is_full(column) {
+                return Ok(in_column);
+            }
+            let Some(mut any) = in_column else { return Ok(None) };
+            let Some(found) = granules(file, elsewhere)? else { return Ok(None) };
+            any.unite(&found);
+            Ok(Some(any))
+        }
         IndexPlan::HasColumn(name) if file.has_column(name) => Ok(None),
         IndexPlan::HasColumn(_) => Ok(Some(Granules::none(granules_of(file)))),
         IndexPlan::Trace(id) => traces(file, std::slice::from_ref(&id.0)).map(Some),
@@ -74,7 +86,7 @@ fn cost(plan: &IndexPlan) -> u32 {
         IndexPlan::Trace(_) => 1,
         IndexPlan::Term(_) => 2,
         IndexPlan::Value { test: ValueTest::Equals(_), .. } => 3,
-        IndexPlan::Value { .. } => 4,
+        IndexPlan::Value { .. } | IndexPlan::Attribute { .. } => 4,
         IndexPlan::Compounds(_) => 5,
         IndexPlan::Terms(_) => 6,
         IndexPlan::And(parts) | IndexPlan::Or(parts) => 1 + parts.iter().map(cost).max().unwrap_or(0),
