@@ -98,6 +98,7 @@ pub fn run(seed: u64) -> Result<Outcome, String> {
         wal_segment_bytes: 64 << 10,
         commit_bytes: 16 << 10,
         memory_bytes_max: 4 << 20,
+        pack_files_min: 4,
         seal_bytes: 1 << 20,
         seal_rows: 40 + random.below(200) as usize,
         seal_after: Duration::from_secs(5),

@@ -33,7 +33,7 @@ impl Sealed {
             let detail = format!("the record has {} bytes, at most {RECORD_BYTES_MAX} are taken", record.len());
             return Err(StoreError::Invalid { detail });
         }
-        let _maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
         let keep = |batch: &RecordBatch| {
             let fits = predicate(batch)?;
             if fits.len() != batch.num_rows() {
@@ -50,6 +50,9 @@ impl Sealed {
             return Err(error);
         }
         let erasure = Erasure { rows: losses.iter().map(|loss| loss.rows).sum(), files: losses.len() as u64 };
+        let erased: Vec<_> = losses.iter().map(|loss| Arc::clone(&loss.file)).collect();
+        // Before the commit: what a crash leaves undone then costs time only.
+        self.unpack(table, &erased, maintenance.packs.entry(table).or_default());
         self.commit_losses(table, Operation::Erase, losses, &[(PARAMETER_RECORD, record.to_owned())])?;
         Ok(erasure)
     }

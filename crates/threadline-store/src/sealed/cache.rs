@@ -1,4 +1,5 @@
-//! What was read of sealed files and may be wanted again, bounded by bytes: footers, heads, sub-blocks, counts.
+//! What was read of sealed files and may be wanted again, bounded by bytes: footers, heads, sub-blocks, counts,
+//! filter packs.
 //!
 //! Entries that were used since the hand came by last get a second chance; the others go (the "clock" algorithm).
 
@@ -14,6 +15,9 @@ use super::index::rollup::{Facets, Rollup};
 use super::pages::Decompressors;
 use super::reader::{FileIndex, Footer};
 
+/// What a kept part takes beyond its own bytes, about.
+const OVERHEAD_BYTES: usize = 128;
+
 /// A part of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Part {
@@ -27,6 +31,8 @@ pub(crate) enum Part {
     Rollup,
     /// Facets.
     Facets,
+    /// A whole filter pack; it has a number of its own.
+    Pack,
 }
 
 /// What is kept of a part.
@@ -37,6 +43,7 @@ pub(crate) enum Kept {
     Sub(Arc<Sub>),
     Rollup(Arc<Rollup>),
     Facets(Arc<Facets>),
+    Pack(Arc<Vec<u8>>),
 }
 
 impl Kept {
@@ -47,8 +54,9 @@ impl Kept {
             Kept::Sub(sub) => sub.bytes(),
             Kept::Rollup(rollup) => rollup.bytes(),
             Kept::Facets(facets) => facets.bytes(),
+            Kept::Pack(bytes) => bytes.len(),
         };
-        own + 128
+        own + OVERHEAD_BYTES
     }
 }
 
@@ -98,6 +106,11 @@ impl Cache {
         let slot = inner.slots.get_mut(&(file, part))?;
         slot.used = true;
         Some(slot.kept.clone())
+    }
+
+    /// What has more bytes is not kept.
+    pub(crate) fn kept_bytes_max(&self) -> usize {
+        (self.bytes_max / 8).saturating_sub(OVERHEAD_BYTES)
     }
 
     /// Keeps a part. What is larger than an eighth of the cache is not kept.

@@ -14,10 +14,14 @@
 pub(crate) mod cache;
 pub(crate) mod catalogue;
 pub(crate) mod elide;
+pub(crate) mod fuse;
 pub(crate) mod index;
 pub(crate) mod keys;
 pub(crate) mod leaves;
 pub(crate) mod objects;
+#[cfg(test)]
+mod pack_tests;
+pub(crate) mod packs;
 pub(crate) mod pages;
 pub(crate) mod reader;
 pub(crate) mod row_root;
@@ -49,6 +53,7 @@ use catalogue::{Catalogue, TAG_KEYS, TableCatalogue, add_of, hex, hour_text, met
 use keys::KeyCounts;
 use leaves::leaves_of;
 use objects::Objects;
+use packs::Packs;
 use reader::SealedFile;
 use rows::{Pool, Run, by_hour, union_schema};
 use writer::FileWriter;
@@ -86,6 +91,8 @@ pub(crate) struct Sealed {
 pub(crate) struct Maintenance {
     /// How many retention rules had passed the end of a file when it was last looked at.
     pub(crate) examined: BTreeMap<(Table, String), usize>,
+    /// Filter packs.
+    pub(crate) packs: BTreeMap<Table, Packs>,
 }
 
 /// Counters since the store was opened, unless said otherwise.
@@ -167,6 +174,10 @@ impl Sealed {
                 sealed.log_leaves(&side)?;
             }
             sealed.publish(&side)?;
+            drop(side);
+            let packs = Packs::open(&sealed.objects, table, sealed.catalogue().files(table), &sealed.cache);
+            let mut maintenance = sealed.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+            maintenance.packs.insert(table, packs);
         }
         Ok(sealed)
     }
@@ -376,8 +387,8 @@ impl Sealed {
         Ok(Some(Written { path, hour, facts: writer.finish()? }))
     }
 
-    /// One round of maintenance: checkpoints of the table logs, retention, then one compaction per table. Whether
-    /// there was anything to do.
+    /// One round of maintenance: checkpoints of the table logs, retention, then one compaction or filter pack per
+    /// table. Whether there was anything to do.
     pub(crate) fn maintain(&self) -> Result<bool, StoreError> {
         self.writable()?;
         let mut maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
@@ -387,8 +398,15 @@ impl Sealed {
             done |= self.retain_by_age(table, &mut maintenance)?;
         }
         done |= self.retain_by_size()?;
+        let mut settled = Vec::new();
         for table in Table::ALL {
-            done |= self.compact(table)?;
+            let compacted = self.compact(table)?;
+            settled.extend((!compacted).then_some(table));
+            done |= compacted;
+        }
+        // Last, and only for files that stay: a pack that cannot be written keeps nothing else from being done.
+        for table in settled {
+            done |= self.pack(table, maintenance.packs.entry(table).or_default())?;
         }
         Ok(done)
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
@@ -27,15 +27,16 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::statistics::Statistics;
 use rustc_hash::FxHashSet;
 use threadline_model::disk::DiskFile;
-use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
 
 use crate::sealed::cache::{Cache, Kept, Part};
 use crate::sealed::elide::{Ids, has_marker, restore};
-use crate::sealed::index::dictionary::{Sparse, Sub};
+use crate::sealed::fuse::{self, Fuse};
+use crate::sealed::index::dictionary::{GRANULE_ROWS, Sparse, Sub};
 use crate::sealed::index::plan::{self, Dictionaries};
 use crate::sealed::index::rollup::{Facets, Rollup};
 use crate::sealed::index::{BLOCK_FACETS, BLOCK_ROLLUP, FULL_COLUMNS, VALUE_COLUMNS, Which};
 use crate::sealed::objects::Objects;
+use crate::sealed::packs::{Content, FILTER_BYTES_MAX, Known, Place, term_hash};
 use crate::sealed::pages::Groups;
 use crate::sealed::writer::{BLOCK_COLUMNS, BLOCK_TRACES, HeadPlace, KEY_ELIDED, trace_hash};
 use crate::snapshot::{FileMeta, Scan};
@@ -58,6 +59,8 @@ pub struct SealedFile {
     /// Its number in the cache.
     number: u64,
     cache: Arc<Cache>,
+    /// Its place in a filter pack.
+    place: RwLock<Option<Place>>,
     doomed: AtomicBool,
 }
 
@@ -87,7 +90,8 @@ impl SealedFile {
         cache: Arc<Cache>,
     ) -> Self {
         let number = cache.file();
-        Self { meta, services, objects, key, head, number, cache, doomed: AtomicBool::new(false) }
+        let (place, doomed) = (RwLock::default(), AtomicBool::new(false));
+        Self { meta, services, objects, key, head, number, cache, place, doomed }
     }
 
     /// What the table log says of the file.
@@ -100,8 +104,18 @@ impl SealedFile {
         self.doomed.store(true, Ordering::Release);
     }
 
-    /// Whether no row can fulfil `prune`, as far as the catalogue in memory tells. With trace ids, the file's filter
-    /// is read once and cached.
+    /// Its place in a filter pack.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.place.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on it has this place in a filter pack.
+    pub(crate) fn set_place(&self, place: Option<Place>) {
+        *self.place.write().unwrap_or_else(PoisonError::into_inner) = place;
+    }
+
+    /// Whether no row can fulfil `prune`, as far as the catalogue in memory and the file's filter pack tell. With trace
+    /// ids, the file's own filter is asked, too. Packs and filters are read once and cached.
     pub fn excluded_by(&self, prune: &Prune) -> bool {
         let apart =
             |a: &RangeInclusive<i64>, b: &RangeInclusive<i64>| a.end() < b.start() || b.end() < a.start();
@@ -113,6 +127,7 @@ impl SealedFile {
                     || self.services.as_ref().is_some_and(|has| !wanted.iter().any(|name| has.contains(name)))
             })
             || prune.index == IndexPlan::Nothing
+            || self.place().is_some_and(|place| place.denies(&self.meta, prune, &self.cache))
             || prune.trace_ids.as_ref().is_some_and(|ids| {
                 ids.is_empty()
                     || self.index().is_ok_and(|index| !ids.iter().any(|id| index.may_have_trace(&id.0)))
@@ -134,11 +149,29 @@ impl SealedFile {
         if let Some(Kept::Index(index)) = self.cache.get(self.number, Part::Index) {
             return Ok(index);
         }
-        let bytes = self.read_range(self.head.at, self.head.len)?;
-        let index = FileIndex::read(&bytes, self.head).map_err(|error| self.explain(error))?;
-        let index = Arc::new(index);
+        let index = self.read_index()?;
         self.cache.put(self.number, Part::Index, Kept::Index(Arc::clone(&index)));
         Ok(index)
+    }
+
+    fn read_index(&self) -> Result<Arc<FileIndex>, StoreError> {
+        let bytes = self.read_range(self.head.at, self.head.len)?;
+        FileIndex::read(&bytes, self.head).map(Arc::new).map_err(|error| self.explain(error))
+    }
+
+    /// What a filter pack is to say of the file. Nothing that is read for it is kept.
+    pub(crate) fn pack_content(&self) -> Result<Content, StoreError> {
+        let index = match self.cache.get(self.number, Part::Index) {
+            Some(Kept::Index(index)) => index,
+            _ => self.read_index()?,
+        };
+        let traces = match (index.sparse(Which::Traces), &index.traces) {
+            (None, _) => Known::Empty,
+            (Some(_), Some(filter)) => Known::Filter(filter.clone()),
+            (Some(_), None) => Known::Unknown,
+        };
+        let terms = FileDictionaries { file: self, index, keep: false }.terms_filter()?;
+        Ok(Content { traces, terms })
     }
 
     fn explain(&self, error: StoreError) -> StoreError {
@@ -258,7 +291,7 @@ impl SealedFile {
     }
 
     fn dictionaries(&self) -> Result<FileDictionaries<'_>, StoreError> {
-        Ok(FileDictionaries { file: self, index: self.index()? })
+        Ok(FileDictionaries { file: self, index: self.index()?, keep: true })
     }
 
     /// Rows that the indexes let through: ascending ranges that do not touch; `None` = all.
@@ -834,7 +867,8 @@ impl Footer {
 
 /// Head of a file's indexes: what every look-up needs.
 pub(crate) struct FileIndex {
-    traces: Option<Traces>,
+    /// The filter of trace ids.
+    traces: Option<Vec<u8>>,
     sparse: [Option<Sparse>; 4],
     /// Name, offset and length of the other blocks.
     blocks: Vec<(String, (u64, u64))>,
@@ -854,8 +888,14 @@ impl FileIndex {
         };
         let (columns, value_columns) = (names(BLOCK_COLUMNS)?, names(VALUE_COLUMNS)?);
         let full_columns = names(FULL_COLUMNS)?;
-        let mut index =
-            FileIndex { traces: None, sparse: [const { None }; 4], blocks: Vec::new(), columns, value_columns, full_columns };
+        let mut index = FileIndex {
+            traces: None,
+            sparse: [const { None }; 4],
+            blocks: Vec::new(),
+            columns,
+            value_columns,
+            full_columns,
+        };
         for (name, entry) in directory.as_object().ok_or_else(bad)? {
             let number = |at: usize| entry.get(at).and_then(serde_json::Value::as_u64);
             let (Some(at), Some(len)) = (number(0), number(1)) else { continue };
@@ -866,7 +906,7 @@ impl FileIndex {
             let which = Which::ALL.iter().position(|which| which.block() == name);
             match which.and_then(|which| index.sparse.get_mut(which)) {
                 Some(slot) => *slot = Some(Sparse::read(in_head.ok_or_else(bad)?)?),
-                None if name == BLOCK_TRACES => index.traces = Some(Traces::read(in_head.ok_or_else(bad)?)?),
+                None if name == BLOCK_TRACES => index.traces = Some(read_traces(in_head.ok_or_else(bad)?)?),
                 None => index.blocks.push((name.clone(), (at, len))),
             }
         }
@@ -875,9 +915,7 @@ impl FileIndex {
 
     fn may_have_trace(&self, id: &[u8; 16]) -> bool {
         self.sparse(Which::Traces).is_some()
-            && self.traces.as_ref().is_none_or(|traces| {
-                BinaryFuse8Ref::from_dma(&traces.descriptor, &traces.fingerprints).contains(&trace_hash(id))
-            })
+            && self.traces.as_deref().and_then(Fuse::read).is_none_or(|filter| filter.contains(trace_hash(id)))
     }
 
     fn sparse(&self, which: Which) -> Option<&Sparse> {
@@ -892,7 +930,7 @@ impl FileIndex {
     /// Bytes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
         let names = |names: &[String]| names.iter().map(|name| name.len() + 24).sum::<usize>();
-        self.traces.as_ref().map_or(0, |traces| traces.fingerprints.len())
+        self.traces.as_ref().map_or(0, Vec::len)
             + self.sparse.iter().flatten().map(Sparse::bytes).sum::<usize>()
             + names(&self.columns)
             + names(&self.value_columns)
@@ -905,6 +943,33 @@ impl FileIndex {
 struct FileDictionaries<'a> {
     file: &'a SealedFile,
     index: Arc<FileIndex>,
+    /// Whether sub-blocks that were read are kept in the cache.
+    keep: bool,
+}
+
+impl FileDictionaries<'_> {
+    /// The filter of all plain terms; unknown when it would be large.
+    fn terms_filter(&self) -> Result<Known<Vec<u8>>, StoreError> {
+        let Some(sparse) = self.sparse(Which::Terms) else { return Ok(Known::Empty) };
+        if (sparse.covered as usize) < self.rows().div_ceil(GRANULE_ROWS) {
+            return Ok(Known::Unknown);
+        }
+        let mut hashes: Vec<u64> = Vec::new();
+        for at in 0..sparse.len() {
+            let sub = self.sub(Which::Terms, at)?;
+            hashes.extend((0..sub.len()).map(|index| term_hash(sub.term(index))));
+            if hashes.len() > FILTER_BYTES_MAX {
+                return Ok(Known::Unknown);
+            }
+        }
+        hashes.sort_unstable();
+        hashes.dedup();
+        Ok(match fuse::build(&hashes) {
+            Some(filter) => Known::Filter(filter),
+            None if hashes.is_empty() => Known::Empty,
+            None => Known::Unknown,
+        })
+    }
 }
 
 impl Dictionaries for FileDictionaries<'_> {
@@ -926,7 +991,9 @@ impl Dictionaries for FileDictionaries<'_> {
         let (at, len) = sparse.place(sub).ok_or_else(bad)?;
         let bytes = self.file.read_range(at, len as u64)?;
         let sub = Arc::new(sparse.decode(sub, &bytes).map_err(|error| self.file.explain(error))?);
-        self.file.cache.put(self.file.number, part, Kept::Sub(Arc::clone(&sub)));
+        if self.keep {
+            self.file.cache.put(self.file.number, part, Kept::Sub(Arc::clone(&sub)));
+        }
         Ok(sub)
     }
 
@@ -943,37 +1010,15 @@ impl Dictionaries for FileDictionaries<'_> {
     }
 }
 
-/// Descriptor and fingerprints of the filter of trace ids.
-struct Traces {
-    descriptor: [u8; BinaryFuse8::DESCRIPTOR_LEN],
-    fingerprints: Vec<u8>,
-}
-
-impl Traces {
-    fn read(block: &[u8]) -> Result<Traces, StoreError> {
-        let bad = || StoreError::corrupt("the trace filter of a sealed file is damaged");
-        let (content, crc) = block.split_last_chunk::<4>().ok_or_else(bad)?;
-        if crc32c::crc32c(content) != u32::from_le_bytes(*crc) {
-            return Err(bad());
-        }
-        let (descriptor, fingerprints) =
-            content.split_first_chunk::<{ BinaryFuse8::DESCRIPTOR_LEN }>().ok_or_else(bad)?;
-        Traces::checked(*descriptor, fingerprints.to_vec()).ok_or_else(bad)
+/// The filter of trace ids from its block.
+fn read_traces(block: &[u8]) -> Result<Vec<u8>, StoreError> {
+    let bad = || StoreError::corrupt("the trace filter of a sealed file is damaged");
+    let (content, crc) = block.split_last_chunk::<4>().ok_or_else(bad)?;
+    if crc32c::crc32c(content) != u32::from_le_bytes(*crc) {
+        return Err(bad());
     }
-
-    /// The filter indexes its fingerprints by what the descriptor says: both must fit.
-    fn checked(descriptor: [u8; BinaryFuse8::DESCRIPTOR_LEN], fingerprints: Vec<u8>) -> Option<Traces> {
-        let number = |at: usize| {
-            let bytes = descriptor.get(at..at + 4)?.try_into().ok()?;
-            Some(u64::from(u32::from_le_bytes(bytes)))
-        };
-        let (segment, mask, count) = (number(8)?, number(12)?, number(16)?);
-        let fits = segment.is_power_of_two()
-            && mask == segment - 1
-            && count % segment == 0
-            && count + 2 * segment <= fingerprints.len() as u64;
-        fits.then_some(Traces { descriptor, fingerprints })
-    }
+    Fuse::read(content).ok_or_else(bad)?;
+    Ok(content.to_vec())
 }
 
 /// An open file as Parquet reads it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,6 +25,10 @@ type Content = Arc<Mutex<Vec<u8>>>;
 #[derive(Default)]
 pub(crate) struct MemoryDisk {
     files: Mutex<BTreeMap<PathBuf, Content>>,
+    /// Files opened to read.
+    pub(crate) opens: AtomicU64,
+    /// Whether no filter pack can be made.
+    pub(crate) refuses_packs: AtomicBool,
 }
 
 struct MemoryFile(Content);
@@ -45,6 +49,11 @@ impl MemoryDisk {
 impl Disk for MemoryDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let mut files = self.files.lock().unwrap();
+        if mode == OpenMode::Read {
+            self.opens.fetch_add(1, Ordering::Relaxed);
+        } else if self.refuses_packs.load(Ordering::Relaxed) && path.extension().is_some_and(|e| e == "pack") {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let content = match (files.get(path), mode) {
             (Some(_), OpenMode::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
             (None, OpenMode::Read | OpenMode::ReadWrite) => return Err(io::ErrorKind::NotFound.into()),

@@ -16,7 +16,7 @@ use crate::{IndexPlan, RetentionRule, ValueTest, VerifyReport};
 
 const NODE: [u8; 16] = [7; 16];
 
-fn open(env: &Env, options: &Options) -> Sealed {
+pub(crate) fn open(env: &Env, options: &Options) -> Sealed {
     Sealed::open(Path::new("data"), options, env.clone(), NODE, false).unwrap()
 }
 
@@ -60,7 +60,7 @@ fn rows_of(batch: &RecordBatch) -> Vec<Row> {
 }
 
 /// All rows that a scan with `prune` yields, by sequence number; each file's rows come in file order.
-fn scan(sealed: &Sealed, prune: &Prune) -> Vec<Row> {
+pub(crate) fn scan(sealed: &Sealed, prune: &Prune) -> Vec<Row> {
     let mut rows = Vec::new();
     for file in &sealed.catalogue().logs.files {
         let mut of_file: Vec<Row> = Vec::new();
@@ -112,7 +112,7 @@ fn body() -> impl Strategy<Value = Body> {
     ]
 }
 
-fn row() -> impl Strategy<Value = Row> {
+pub(crate) fn row() -> impl Strategy<Value = Row> {
     (
         0i64..3 * 3_600_000_000_000,
         proptest::option::of(prop_oneof![Just("cart"), Just("shop"), Just(""), Just("ü")]),
@@ -241,6 +241,7 @@ fn maintained_options() -> Options {
     };
     Options {
         compact_rows: 200,
+        pack_files_min: 2,
         threads: false,
         retention: vec![
             rule(None, Some("security.*"), 9),
@@ -261,7 +262,7 @@ fn kept_hours(row: &Row) -> Option<i64> {
     }
 }
 
-fn is_service(name: &str) -> impl Fn(&RecordBatch) -> Result<BooleanArray, StoreError> {
+pub(crate) fn is_service(name: &str) -> impl Fn(&RecordBatch) -> Result<BooleanArray, StoreError> {
     move |batch: &RecordBatch| {
         let service = Batch::new(batch).str("service");
         Ok((0..batch.num_rows()).map(|row| service.get(row).map(|service| service == name)).collect())

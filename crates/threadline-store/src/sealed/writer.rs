@@ -15,11 +15,11 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 use threadline_model::schema::Table;
-use xorf::{BinaryFuse8, DmaSerializable};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::StoreError;
 use crate::sealed::elide::{Ids, elide};
+use crate::sealed::fuse;
 use crate::sealed::index::{FULL_COLUMNS, IndexBuilder, VALUE_COLUMNS, trace_hashes};
 use crate::sealed::objects::{ObjectWriter, Objects};
 use crate::sealed::row_root::RowHasher;
@@ -302,13 +302,7 @@ fn write_error(error: parquet::errors::ParquetError) -> StoreError {
 
 /// descriptor (20 bytes), fingerprints, crc32c of both. `None` without trace ids or when no filter can be built.
 fn trace_block(traces: &[u64]) -> Option<Vec<u8>> {
-    if traces.is_empty() {
-        return None;
-    }
-    let filter = BinaryFuse8::try_from(traces).ok()?;
-    let mut block = vec![0; BinaryFuse8::DESCRIPTOR_LEN];
-    filter.dma_copy_descriptor_to(&mut block);
-    block.extend_from_slice(filter.dma_fingerprints());
+    let mut block = fuse::build(traces)?;
     let crc = crc32c::crc32c(&block);
     block.extend_from_slice(&crc.to_le_bytes());
     Some(block)
