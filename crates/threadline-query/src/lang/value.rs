@@ -275,7 +275,7 @@ impl Network {
     /// Whether four numbers in a row of a dotted text, such as a name in `in-addr.arpa`, are an address in the network.
     pub(crate) fn is_in_dotted(&self, text: &str) -> bool {
         let mut starts = vec![0];
-        starts.extend(memchr::memchr_iter(b'.', text.as_bytes()).map(|at| at + 1));
+        starts.extend(text.match_indices('.').map(|(at, _)| at + 1));
         starts.push(text.len() + 1);
         starts.windows(5).any(|edges| match edges {
             [from, _, _, _, end] => text.get(*from..end - 1).is_some_and(|part| self.contains_text(part)),

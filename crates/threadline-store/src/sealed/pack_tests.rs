@@ -276,7 +276,7 @@ proptest! {
     }
 }
 
-/// `cargo test --release -p threadline-store --lib ten_thousand -- --ignored --nocapture`
+/// `cargo test --release -p threadline-store --features stages --lib ten_thousand -- --nocapture`
 #[cfg(feature = "stages")]
 #[test]
 fn ten_thousand_files() {
