@@ -281,15 +281,6 @@ impl SealedFile {
         Ok((rows, unsure.row_ranges(dictionaries.rows())))
     }
 
-    /// Whether no granule can have rows that the plan means.
-    ///
-    /// # Errors
-    /// The disk failed, or the file is damaged.
-    pub fn misses(&self, index: &IndexPlan) -> Result<bool, StoreError> {
-        let granules = plan::granules(&self.dictionaries()?, index)?;
-        Ok(granules.is_some_and(|granules| granules.is_empty()))
-    }
-
     fn dictionaries(&self) -> Result<FileDictionaries<'_>, StoreError> {
         Ok(FileDictionaries { file: self, index: self.index()?, keep: true })
     }
