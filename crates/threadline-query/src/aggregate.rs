@@ -11,7 +11,7 @@ use threadline_model::schema::{Table, fixed};
 use threadline_model::value;
 use threadline_store::{Facets, SealedFile, Snapshot};
 
-use crate::counts::{MINUTE_US, Slice, each_minute};
+use crate::counts::{MINUTE_US, Slice, each_minute, narrowed};
 use crate::field::FieldReader;
 use crate::lang::{Expr, Field, Severity, code_name};
 use crate::matcher::{Mask, Matcher, attribute_column, prune};
@@ -150,9 +150,9 @@ pub fn histogram(
                 Ok(())
             })?;
         }
-        for range in ranges {
-            let prune = crate::matcher::prune(&request.expr, request.table, range);
-            each_batch(source, &matcher, &columns, &prune, range, guard, |batch, _, found| {
+        for part in ranges {
+            let prune = narrowed(&prune, request.range, part);
+            each_batch(source, &matcher, &columns, &prune, part, guard, |batch, _, found| {
                 let ts = Batch::new(batch).int("ts");
                 reader.each(batch, found, |row, value| {
                     let group = groups.index(value)?;

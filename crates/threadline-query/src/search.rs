@@ -282,6 +282,7 @@ impl Search {
                 self.sources.get(*index).map_or(0, |source| if newest { source.ts().1 } else { source.ts().0 });
             if newest { time.wrapping_neg() } else { time }
         });
+        let mut tight = self.prune.clone();
         for index in order {
             let Some(source) = self.sources.get(index) else { continue };
             best.trim();
@@ -291,8 +292,7 @@ impl Search {
                 break;
             }
             let range = self.bounded(best.worst);
-            let mut tight = self.prune.clone();
-            tight.ts = crate::matcher::prune_nothing_but(range).ts.or(tight.ts);
+            tight.ts = crate::matcher::prune_nothing_but(range).ts.or_else(|| self.prune.ts.clone());
             self.gather(index, &tight, range, &mut best)?;
         }
         best.trim();
