@@ -176,7 +176,7 @@ def hub(params):
     }
     if p.get("address"):
         asks["address"] = rows_asks(f'"{p["address"]}"')
-        asks["network"] = count_asks(f'"{p["network_prefix"]}"')
+        asks["network"] = count_asks(f'{p["network_prefix"]}0/24')
     if p.get("span_trace_id"):
         asks["span_trace"] = rows_asks(f'trace:{p["span_trace_id"]}', 10_000, hub_span_rows, "spans")
         asks["rebuilt_trace"] = [Ask(f'/api/v1/traces/{p["span_trace_id"]}', {}, hub_rebuilt)]

@@ -10,19 +10,17 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 use threadline_model::schema::Table;
-use threadline_store::{Prune, RollupEntry, SealedFile, Snapshot};
+use threadline_store::{IndexPlan, Prune, RollupEntry, SealedFile, Snapshot, TERM_BYTES_MAX};
 
 use crate::aggregate::field_values;
-use crate::lang::{Expr, Field, Op, Test, is_term_char};
-use crate::matcher::{Mask, Matcher, prune, prune_nothing_but};
+use crate::lang::{Expr, Field, Network, Op, Test, is_term_char};
+use crate::matcher::{Mask, Matcher, of_network, prune, prune_nothing_but};
 use crate::search::TimeRange;
 use crate::source::{Source, each_batch, sources};
 use crate::{Guard, QueryError};
 
 /// Microseconds of a minute, the step of roll-ups.
 pub(crate) const MINUTE_US: i64 = 60_000_000;
-/// Terms of this many bytes and more are cut in the index.
-const TERM_BYTES_MAX: usize = 64;
 /// Bytes a distinct id takes in memory, about.
 const ID_BYTES: usize = 48;
 
@@ -141,6 +139,8 @@ pub(crate) fn narrowed(prune: &Prune, range: TimeRange, part: TimeRange) -> Cow<
 
 /// A condition on the body that postings count.
 enum Counted {
+    /// The body mentions an address in a network; the plan means just these terms.
+    Network(IndexPlan),
     /// The body has this whole term, in lower case.
     Term(String),
     /// A term of the body has this text, with case.
@@ -148,8 +148,16 @@ enum Counted {
 }
 
 impl Counted {
-    /// One run of ASCII term characters that lies in no compound and is no part of an id.
+    /// An IPv4 network, or one run of ASCII term characters that lies in no compound and is no part of an id.
     fn of(expr: &Expr, table: Table) -> Option<Counted> {
+        let network = match expr {
+            Expr::Is(Field::Body, Test::Network(network)) => Some(*network),
+            Expr::Is(Field::Body, Test::Phrase(text)) => Network::of_ipv4(text),
+            _ => None,
+        };
+        if let Some(network) = network.filter(|network| table == Table::Logs && network.is_ipv4()) {
+            return Some(Counted::Network(of_network(network)));
+        }
         let (text, whole) = match expr {
             Expr::Is(Field::Body, Test::Phrase(text)) => (text, true),
             Expr::Is(Field::Body, Test::Contains(text)) => (text, false),
@@ -173,6 +181,10 @@ impl Counted {
         let (mut rows, unsure) = match self {
             Counted::Term(term) => return Ok(file.term_rows(term)?),
             Counted::Within(text) => file.containing_rows(text)?,
+            Counted::Network(plan) => match file.rows_with_terms(plan)? {
+                Some(counted) => counted,
+                None => return Ok(None),
+            },
         };
         let columns: Vec<&str> = matcher.columns().iter().map(String::as_str).collect();
         for batch in file.scan_ranges(Some(&columns), &unsure)? {

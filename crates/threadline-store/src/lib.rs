@@ -46,7 +46,7 @@ mod wal;
 pub use error::{AppendError, StoreError};
 pub use local_disk::{LocalDisk, SystemClock, SystemRng};
 pub use options::{Env, Options, RetentionRule};
-pub use prune::{Finder, IndexPlan, Prune, ValueTest};
+pub use prune::{Finder, IndexPlan, Prune, TERM_BYTES_MAX, TermList, ValueTest};
 pub use snapshot::{
     Facet, Facets, FileMeta, PlacedScan, Places, Rollup, RollupEntry, Scan, SealedFile, Snapshot, TableSnapshot,
 };

@@ -39,12 +39,19 @@ pub enum IndexPlan {
     And(Vec<IndexPlan>),
     /// Rows that any of these means.
     Or(Vec<IndexPlan>),
-    /// The body has this plain term (lower case, shorter than 64 bytes).
-    Term(String),
-    /// The body has a plain term that is found so.
-    Terms(Finder),
-    /// The body has a compound term that is found so.
-    Compounds(Finder),
+    /// The body has this term (lower case, shorter than [`TERM_BYTES_MAX`]).
+    Term(TermList, String),
+    /// The body has a term that is found so.
+    Terms(TermList, Finder),
+    /// The body has a term that begins with one of these and fulfils the test.
+    Beginning {
+        /// Where the term is sought.
+        list: TermList,
+        /// In lower case.
+        prefixes: Vec<String>,
+        /// The test of the whole term.
+        test: ValueTest,
+    },
     /// The column has a value that fulfils the test.
     Value {
         /// A dictionary or integer column.
@@ -106,6 +113,24 @@ impl IndexPlan {
     }
 }
 
+/// Bytes of a term that is kept whole; what is longer is cut to these.
+pub const TERM_BYTES_MAX: usize = 256;
+
+/// A list of the terms of bodies (docs/formats.md, "Terms").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TermList {
+    /// Runs of term characters.
+    Plain,
+    /// IPv4 addresses.
+    Addresses,
+    /// UUIDs.
+    Uuids,
+    /// Dotted runs with four or more numbers in a row that are no address.
+    Dotted,
+    /// The numbers of addresses and dotted runs.
+    Numbers,
+}
+
 /// What a finder does with terms: see [`Finder::new`].
 type Find = dyn Fn(&[u8], &mut dyn FnMut(usize)) + Send + Sync;
 
@@ -153,6 +178,16 @@ pub enum ValueTest {
     Equals(String),
     /// It fulfils this, described by the text.
     Fulfils(String, Arc<dyn Fn(&str) -> bool + Send + Sync>),
+}
+
+impl ValueTest {
+    /// Whether a text fulfils it.
+    pub(crate) fn holds(&self, value: &str) -> bool {
+        match self {
+            ValueTest::Equals(text) => text == value,
+            ValueTest::Fulfils(_, test) => test(value),
+        }
+    }
 }
 
 impl fmt::Debug for ValueTest {

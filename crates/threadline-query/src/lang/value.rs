@@ -251,6 +251,11 @@ impl Network {
         Some(Network { address, bits })
     }
 
+    /// The network of the one IPv4 address that a text is.
+    pub(crate) fn of_ipv4(text: &str) -> Option<Network> {
+        Some(Network { address: IpAddr::V4(text.parse().ok()?), bits: 32 })
+    }
+
     /// Whether the address lies in the network.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -272,24 +277,29 @@ impl Network {
         self.address.is_ipv4()
     }
 
-    /// Whether four numbers in a row of a dotted text, such as a name in `in-addr.arpa`, are an address in the network.
-    pub(crate) fn is_in_dotted(&self, text: &str) -> bool {
-        let mut starts = vec![0];
-        starts.extend(text.match_indices('.').map(|(at, _)| at + 1));
-        starts.push(text.len() + 1);
-        starts.windows(5).any(|edges| match edges {
-            [from, _, _, _, end] => text.get(*from..end - 1).is_some_and(|part| self.contains_text(part)),
-            _ => false,
-        })
+    /// The beginnings of the IPv4 addresses in the network, in their usual form; some may go on with an address beyond
+    /// it. At most 128.
+    pub(crate) fn ipv4_prefixes(&self) -> Vec<String> {
+        let IpAddr::V4(address) = self.address else { return Vec::new() };
+        let octets = address.octets();
+        let whole = usize::from(self.bits / 8);
+        let known: String = octets.iter().take(whole).map(|octet| format!("{octet}.")).collect();
+        match (octets.get(whole), self.bits % 8) {
+            (None, _) => vec![address.to_string()],
+            (Some(_), 0) => vec![known],
+            (Some(first), bits) => {
+                let last = first | (u8::MAX >> bits);
+                let dot = if whole < 3 { "." } else { "" };
+                (*first..=last).map(|octet| format!("{known}{octet}{dot}")).collect()
+            }
+        }
     }
 
     /// Whether some address in a text lies in the network.
     pub(crate) fn is_mentioned_in(&self, text: &str) -> bool {
         let in_address = |c: char| c.is_ascii_hexdigit() || matches!(c, '.' | ':');
         if self.address.is_ipv4() {
-            return text
-                .split(|c: char| !(super::is_term_char(c) || c == '.'))
-                .any(|run| self.is_in_dotted(run.trim_matches('.')));
+            return self.is_ipv4_in(text.as_bytes());
         }
         text.split(|c| !in_address(c)).any(|run| {
             run.contains(':')
@@ -297,9 +307,54 @@ impl Network {
         })
     }
 
+    /// Whether four numbers in a row, which no term goes on from, are an address in the network; so also of a name in
+    /// `in-addr.arpa`.
+    pub(crate) fn is_ipv4_in(&self, text: &[u8]) -> bool {
+        let IpAddr::V4(network) = self.address else { return false };
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
+        let is_term = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
+        let mut at = 0;
+        // The first dot of an address has one to three digits before it.
+        while let Some(dot) = text.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == b'.')) {
+            let dot = at + dot;
+            at = dot + 1;
+            let digits = text.get(..dot).unwrap_or_default().iter().rev().take_while(|b| b.is_ascii_digit());
+            let start = dot - digits.take(4).count();
+            if start == dot || start.checked_sub(1).and_then(|before| text.get(before)).is_some_and(is_term) {
+                continue;
+            }
+            if let Some((address, end)) = ipv4_at(text, start)
+                && !text.get(end).is_some_and(is_term)
+                && address & mask == u32::from(network)
+            {
+                return true;
+            }
+        }
+        false
+    }
+
     fn width(&self) -> u8 {
         if self.address.is_ipv4() { 32 } else { 128 }
     }
+}
+
+/// The IPv4 address that begins here, and where it ends.
+fn ipv4_at(text: &[u8], start: usize) -> Option<(u32, usize)> {
+    let (mut address, mut at) = (0, start);
+    for index in 0..4 {
+        if index > 0 {
+            at = text.get(at).filter(|byte| **byte == b'.').map(|_| at + 1)?;
+        }
+        let digits = text.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit()).take(4).count();
+        let group = text.get(at..at + digits)?;
+        if !(1..=3).contains(&digits) || (digits > 1 && group.first() == Some(&b'0')) {
+            return None;
+        }
+        let number = group.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+        address = address << 8 | Some(number).filter(|number| *number <= 255)?;
+        at += digits;
+    }
+    Some((address, at))
 }
 
 impl fmt::Display for Network {

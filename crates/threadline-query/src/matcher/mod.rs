@@ -19,6 +19,7 @@ use leaf::Leaf;
 pub use leaf::attribute_column;
 pub use mask::Mask;
 pub use prune::{prune, prune_nothing_but};
+pub use segments::of_network;
 
 /// A compiled condition over batches, for searches, the live tail and erasure.
 #[derive(Debug)]

@@ -3,20 +3,21 @@
 //! Vocabulary:
 //! - *segment*: a run of term characters that must occur; an end is *closed* when the term ends there for certain, else
 //!   *open*: the term may go on;
-//! - *chain*: segments joined by single `.` or single `-`: they may lie inside a compound (docs/formats.md, "Terms").
+//! - *chain*: segments joined by single `.` or single `-`: they may lie inside an address, a UUID or another dotted run
+//!   (docs/formats.md, "Terms").
 //!
 //! A plan never leaves out a row that matches. Where nothing is certain it says [`IndexPlan::All`].
+
+use std::sync::Arc;
 
 use memchr::memmem::Finder as Needle;
 use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 use threadline_model::id::TraceId;
-use threadline_store::{Finder, IndexPlan};
+use threadline_store::{Finder, IndexPlan, TERM_BYTES_MAX, TermList, ValueTest};
 
 use crate::lang::is_term_char;
 
-/// A term shorter than this is looked up as a whole.
-const TERM_BYTES_MAX: usize = 64;
 /// Bytes a compiled segment may take.
 const REGEX_COMPILED_BYTES_MAX: usize = 1 << 20;
 /// Stands for a text that says nothing, as every text beyond ASCII does.
@@ -25,6 +26,10 @@ const UNSURE: &str = "\u{17f}";
 const ID_LENGTHS: [usize; 3] = [16, 32, 48];
 /// Lengths of the groups of a UUID.
 const UUID_LENGTHS: [usize; 3] = [4, 8, 12];
+/// The groups of a UUID.
+const UUID: [usize; 5] = [8, 4, 4, 4, 12];
+/// Numbers in a row that always lie in an address or another dotted run of the index.
+const NUMBERS_MIN: usize = 4;
 
 /// A run of term characters that must occur.
 #[derive(Clone, Debug)]
@@ -79,17 +84,34 @@ pub(super) fn of_regex(pattern: &str) -> IndexPlan {
 }
 
 /// The plan for an IP network in a body.
-pub(super) fn of_network(network: crate::lang::Network) -> IndexPlan {
+pub fn of_network(network: crate::lang::Network) -> IndexPlan {
     let shown = format!("network {network}");
-    IndexPlan::Compounds(Finder::new(shown, move |joined, each| {
+    if let Some(address) = network.single() {
+        let text = address.to_string();
+        let is_end = |byte: Option<&u8>| byte.is_none_or(|byte| matches!(byte, b'\n' | b'.'));
+        let dotted = needle(&text, move |joined, start, end| {
+            is_end(start.checked_sub(1).and_then(|at| joined.get(at))) && is_end(joined.get(end))
+        });
+        return IndexPlan::or(vec![
+            IndexPlan::Term(TermList::Addresses, text),
+            IndexPlan::Terms(TermList::Dotted, dotted),
+        ]);
+    }
+    let dotted = Finder::new(shown.clone(), move |joined, each| {
         let mut at = 1;
         for term in joined.split(|byte| *byte == b'\n').skip(1) {
-            if std::str::from_utf8(term).is_ok_and(|term| network.is_in_dotted(term)) {
+            if network.is_ipv4_in(term) {
                 each(at);
             }
             at += term.len() + 1;
         }
-    }))
+    });
+    let test = ValueTest::Fulfils(shown, Arc::new(move |address| network.contains_text(address)));
+    let prefixes = network.ipv4_prefixes();
+    IndexPlan::or(vec![
+        IndexPlan::Beginning { list: TermList::Addresses, prefixes, test },
+        IndexPlan::Terms(TermList::Dotted, dotted),
+    ])
 }
 
 // --- from segments to plans ---------------------------------------------------------------------------------------
@@ -128,9 +150,9 @@ fn of_single(segment: &Segment) -> IndexPlan {
             .whole_trace_id()
             .map_or(IndexPlan::All, |id| IndexPlan::or(vec![segment.plain(), IndexPlan::Trace(id)]));
     }
-    let mut parts = vec![segment.plain()];
-    if segment.may_be_number() || segment.may_be_uuid_group() {
-        parts.push(segment.in_compound(&['.', '-']));
+    let mut parts = vec![segment.outside_uuids()];
+    if segment.may_be_uuid_group() {
+        parts.push(segment.in_uuid());
     }
     IndexPlan::or(parts)
 }
@@ -143,33 +165,68 @@ fn of_chain(chain: &[Segment], joint: char) -> IndexPlan {
         return IndexPlan::and(chain.iter().map(of_single).collect());
     }
     // Either all lie in one compound, or none lies in a compound of that shape.
-    let (outside, inside): (Vec<IndexPlan>, bool) = match joint {
-        '-' => {
-            let outside = |segment: &Segment| match segment.may_be_number() {
-                true => IndexPlan::or(vec![segment.plain(), segment.in_compound(&['.'])]),
-                false => segment.plain(),
-            };
-            (chain.iter().map(outside).collect(), chain.iter().all(Segment::may_be_uuid_group))
+    let mut parts = Vec::new();
+    if joint == '-' {
+        parts.push(IndexPlan::and(chain.iter().map(Segment::outside_uuids).collect()));
+        if chain.iter().all(Segment::may_be_uuid_group) {
+            parts.push(chain_in_uuid(chain));
         }
-        _ => (chain.iter().map(Segment::plain).collect(), chain.iter().any(Segment::may_be_number)),
-    };
-    let mut parts = vec![IndexPlan::and(outside)];
-    if inside {
-        parts.push(chain_in_compound(chain, joint));
+    } else {
+        if !has_numbers(chain) {
+            parts.push(IndexPlan::and(chain.iter().map(Segment::plain).collect()));
+        }
+        if chain.iter().any(Segment::may_be_number) {
+            parts.push(chain_in_address(chain));
+            parts.push(terms(TermList::Dotted, &chain_pattern(chain, joint)));
+        }
     }
     IndexPlan::or(parts)
 }
 
-fn chain_in_compound(chain: &[Segment], joint: char) -> IndexPlan {
-    let mut pattern = String::new();
-    for (index, segment) in chain.iter().enumerate() {
-        if index > 0 {
-            pattern.push('\\');
-            pattern.push(joint);
+/// Whether so many numbers stand in a row that they cannot lie outside of addresses and dotted runs.
+fn has_numbers(chain: &[Segment]) -> bool {
+    // An open end of the chain may belong to a term that is no number.
+    let inner = |index: usize, segment: &Segment| {
+        (index > 0 || segment.left_closed) && (index + 1 < chain.len() || segment.right_closed)
+    };
+    let mut run = 0;
+    chain.iter().enumerate().any(|(index, segment)| {
+        run = if segment.must_be_number() && inner(index, segment) { run + 1 } else { 0 };
+        run >= NUMBERS_MIN
+    })
+}
+
+fn chain_in_address(chain: &[Segment]) -> IndexPlan {
+    let texts: Option<Vec<&str>> = chain.iter().map(Segment::closed_text).collect();
+    match texts {
+        Some(texts) if texts.len() >= NUMBERS_MIN => {
+            let text = texts.join(".");
+            let is_address = text.parse::<std::net::Ipv4Addr>().is_ok();
+            if is_address { IndexPlan::Term(TermList::Addresses, text) } else { IndexPlan::Nothing }
         }
-        pattern.push_str(&segment.pattern());
+        _ => terms(TermList::Addresses, &chain_pattern(chain, '.')),
     }
-    finder(&pattern).map_or(IndexPlan::All, IndexPlan::Compounds)
+}
+
+fn chain_in_uuid(chain: &[Segment]) -> IndexPlan {
+    let texts: Option<Vec<&str>> = chain.iter().map(Segment::closed_text).collect();
+    match texts {
+        Some(texts) if texts.len() == UUID.len() => {
+            let fits = texts.iter().zip(UUID).all(|(text, len)| text.len() == len);
+            if fits { IndexPlan::Term(TermList::Uuids, texts.join("-")) } else { IndexPlan::Nothing }
+        }
+        _ => terms(TermList::Uuids, &chain_pattern(chain, '-')),
+    }
+}
+
+fn chain_pattern(chain: &[Segment], joint: char) -> String {
+    let patterns: Vec<String> = chain.iter().map(Segment::pattern).collect();
+    patterns.join(&format!("\\{joint}"))
+}
+
+/// The terms of a list that a regular expression finds.
+fn terms(list: TermList, pattern: &str) -> IndexPlan {
+    finder(pattern).map_or(IndexPlan::All, |finder| IndexPlan::Terms(list, finder))
 }
 
 impl Segment {
@@ -221,6 +278,21 @@ impl Segment {
         self.can_be(|byte| byte.is_ascii_digit())
     }
 
+    /// Whether it matches nothing but digits; its ends are another matter.
+    fn must_be_number(&self) -> bool {
+        match &self.what {
+            What::Text(text) => text.bytes().all(|byte| byte.is_ascii_digit()),
+            What::Pattern(hir) => must_be_digits(hir),
+        }
+    }
+
+    fn closed_text(&self) -> Option<&str> {
+        match &self.what {
+            What::Text(text) if self.closed() => Some(text),
+            _ => None,
+        }
+    }
+
     fn may_be_uuid_group(&self) -> bool {
         self.can_be(|byte| byte.is_ascii_hexdigit()) && self.fits(&UUID_LENGTHS)
     }
@@ -232,12 +304,26 @@ impl Segment {
         }
     }
 
+    /// Among the plain terms, and the numbers of dotted runs where it may be one.
+    fn outside_uuids(&self) -> IndexPlan {
+        let mut parts = vec![self.plain()];
+        if self.may_be_number() {
+            parts.push(self.in_list(TermList::Numbers));
+        }
+        IndexPlan::or(parts)
+    }
+
     /// Among the plain terms.
     fn plain(&self) -> IndexPlan {
+        self.in_list(TermList::Plain)
+    }
+
+    /// As a whole term, or where an end is open as a part of one.
+    fn in_list(&self, list: TermList) -> IndexPlan {
         match &self.what {
             What::Text(text) if self.closed() => {
                 if text.len() < TERM_BYTES_MAX {
-                    IndexPlan::Term(text.clone())
+                    IndexPlan::Term(list, text.clone())
                 } else {
                     IndexPlan::All
                 }
@@ -245,7 +331,7 @@ impl Segment {
             What::Text(text) => {
                 let (before, after) =
                     (if self.left_closed { "\n" } else { "" }, if self.right_closed { "\n" } else { "" });
-                IndexPlan::Terms(needle(&format!("{before}{text}{after}"), |_, _, _| true))
+                IndexPlan::Terms(list, needle(&format!("{before}{text}{after}"), |_, _, _| true))
             }
             What::Pattern(hir) => {
                 if hir.properties().minimum_len().unwrap_or(0) == 0 {
@@ -253,14 +339,14 @@ impl Segment {
                 }
                 let (before, after) =
                     (if self.left_closed { "\n" } else { "" }, if self.right_closed { "\n" } else { "" });
-                finder(&format!("{before}{}{after}", self.pattern())).map_or(IndexPlan::All, IndexPlan::Terms)
+                terms(list, &format!("{before}{}{after}", self.pattern()))
             }
         }
     }
 
-    /// As a group of a compound that these characters separate.
-    fn in_compound(&self, separators: &'static [char]) -> IndexPlan {
-        let is_edge = |byte: Option<&u8>| byte.is_none_or(|byte| matches!(byte, b'\n' | b'.' | b'-'));
+    /// As a group of a UUID.
+    fn in_uuid(&self) -> IndexPlan {
+        let is_edge = |byte: Option<&u8>| byte.is_none_or(|byte| matches!(byte, b'\n' | b'-'));
         let (left, right) = (self.left_closed, self.right_closed);
         match &self.what {
             What::Text(text) => {
@@ -268,13 +354,11 @@ impl Segment {
                     (!left || is_edge(start.checked_sub(1).and_then(|at| joined.get(at))))
                         && (!right || is_edge(joined.get(end)))
                 });
-                IndexPlan::Compounds(finder)
+                IndexPlan::Terms(TermList::Uuids, finder)
             }
             What::Pattern(_) => {
-                let inner: String = separators.iter().map(|c| format!("\\{c}")).collect();
-                let edge = |closed: bool| if closed { format!("[\\n{inner}]") } else { String::new() };
-                let pattern = format!("{}{}{}", edge(left), self.pattern(), edge(right));
-                finder(&pattern).map_or(IndexPlan::All, IndexPlan::Compounds)
+                let edge = |closed: bool| if closed { "[\\n-]" } else { "" };
+                terms(TermList::Uuids, &format!("{}{}{}", edge(left), self.pattern(), edge(right)))
             }
         }
     }
@@ -508,5 +592,23 @@ fn can_be(hir: &Hir, accepts: fn(u8) -> bool) -> bool {
         HirKind::Repetition(repetition) => repetition.min == 0 || can_be(&repetition.sub, accepts),
         HirKind::Concat(parts) => parts.iter().all(|part| can_be(part, accepts)),
         HirKind::Alternation(parts) => parts.iter().any(|part| can_be(part, accepts)),
+    }
+}
+
+/// Whether it matches digits only.
+fn must_be_digits(hir: &Hir) -> bool {
+    let is_digit = |start: u32, end: u32| start >= u32::from(b'0') && end <= u32::from(b'9');
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => true,
+        HirKind::Literal(literal) => literal.0.iter().all(u8::is_ascii_digit),
+        HirKind::Class(Class::Unicode(class)) => {
+            class.iter().all(|range| is_digit(range.start().into(), range.end().into()))
+        }
+        HirKind::Class(Class::Bytes(class)) => {
+            class.iter().all(|range| is_digit(range.start().into(), range.end().into()))
+        }
+        HirKind::Capture(capture) => must_be_digits(&capture.sub),
+        HirKind::Repetition(repetition) => must_be_digits(&repetition.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().all(must_be_digits),
     }
 }

@@ -1,7 +1,8 @@
 //! What was read of sealed files and may be wanted again, bounded by bytes: footers, heads, sub-blocks, counts,
 //! filter packs.
 //!
-//! Entries that were used since the hand came by last get a second chance; the others go (the "clock" algorithm).
+//! Entries that were used since the hand came by last get a second chance; the others go (the "clock" algorithm). What a
+//! scan of a whole dictionary reads seldom displaces others: one such scan may be larger than the cache.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,6 +61,9 @@ impl Kept {
     }
 }
 
+/// One in so many parts that a scan reads is kept when the cache is full.
+const SCANNED_KEPT: u64 = 16;
+
 type Key = (u64, Part);
 
 struct Slot {
@@ -74,6 +78,8 @@ struct Inner {
     /// In the order in which the hand comes by; keys that are gone are passed over.
     hand: VecDeque<Key>,
     bytes: usize,
+    /// Parts that scans read while the cache was full.
+    scanned: u64,
 }
 
 /// Parts of files, bounded by bytes.
@@ -115,11 +121,26 @@ impl Cache {
 
     /// Keeps a part. What is larger than an eighth of the cache is not kept.
     pub(crate) fn put(&self, file: u64, part: Part, kept: Kept) {
+        self.insert(file, part, kept, false);
+    }
+
+    /// Keeps a part that a scan has read, if there is room, else few of them.
+    pub(crate) fn put_scanned(&self, file: u64, part: Part, kept: Kept) {
+        self.insert(file, part, kept, true);
+    }
+
+    fn insert(&self, file: u64, part: Part, kept: Kept, scanned: bool) {
         let bytes = kept.bytes();
         if bytes > self.bytes_max / 8 {
             return;
         }
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if scanned && inner.bytes + bytes > self.bytes_max {
+            inner.scanned += 1;
+            if !inner.scanned.is_multiple_of(SCANNED_KEPT) {
+                return;
+            }
+        }
         inner.bytes += bytes;
         match inner.slots.insert((file, part), Slot { kept, bytes, used: false }) {
             Some(old) => inner.bytes -= old.bytes,

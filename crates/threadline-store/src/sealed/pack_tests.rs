@@ -10,7 +10,7 @@ use threadline_model::schema::Table;
 use super::testing::{Body, MemoryDisk, NOON, Row, batch, environment};
 use super::tests::{is_service, open, row, scan};
 use super::*;
-use crate::{Finder, IndexPlan, Prune};
+use crate::{Finder, IndexPlan, Prune, TermList};
 
 /// No compaction; packs of few files.
 fn options() -> Options {
@@ -18,7 +18,7 @@ fn options() -> Options {
 }
 
 fn term(term: &str) -> Prune {
-    Prune { index: IndexPlan::Term(term.to_owned()), ..Prune::default() }
+    Prune { index: IndexPlan::Term(TermList::Plain, term.to_owned()), ..Prune::default() }
 }
 
 fn trace_of(n: u16) -> [u8; 16] {
@@ -79,13 +79,15 @@ fn what_no_file_has_opens_no_file() {
         assert!(found == [43] && opens <= 12, "{found:?} {opens}");
     }
     let sealed = open(&env, &options());
-    let both = |a: &str, b: &str| vec![IndexPlan::Term(a.to_owned()), IndexPlan::Term(b.to_owned())];
+    let both = |a: &str, b: &str| {
+        vec![IndexPlan::Term(TermList::Plain, a.to_owned()), IndexPlan::Term(TermList::Plain, b.to_owned())]
+    };
     for (index, want, opens_max) in [
         (IndexPlan::And(both("common", "nowhere")), 0, 4),
         (IndexPlan::Or(both("nowhere", "neither")), 0, 4),
         (IndexPlan::Or(both("nowhere", "needle00007")), 1, 12),
         (IndexPlan::Trace(TraceId(trace_of(7))), 1, 12),
-        (IndexPlan::Term("common".to_owned()), 100, 1000),
+        (IndexPlan::Term(TermList::Plain, "common".to_owned()), 100, 1000),
     ] {
         let (found, opens) = find(&sealed, &disk, &Prune { index, ..Prune::default() });
         assert!(found.len() == want && opens <= opens_max, "{found:?} {opens}");
@@ -253,8 +255,8 @@ proptest! {
         let any = Finder::new("any", |_, each| each(0));
         for pair in pairs {
             let or = IndexPlan::Or(pair.clone());
-            let with = IndexPlan::Or(vec![or.clone(), IndexPlan::Terms(any.clone())]);
-            for index in [IndexPlan::And(pair), IndexPlan::And(vec![or.clone(), IndexPlan::Term("ab".to_owned())]), or, with] {
+            let with = IndexPlan::Or(vec![or.clone(), IndexPlan::Terms(TermList::Plain, any.clone())]);
+            for index in [IndexPlan::And(pair), IndexPlan::And(vec![or.clone(), IndexPlan::Term(TermList::Plain, "ab".to_owned())]), or, with] {
                 prunes.push(Prune { index, ..Prune::default() });
             }
         }

@@ -20,14 +20,14 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::cache::{Cache, Kept, Part};
 use super::fuse::Fuse;
-use super::index::dictionary::{TERM_BYTES_MAX, checked};
+use super::index::dictionary::checked;
 use super::objects::Objects;
 use super::reader::SealedFile;
 use super::writer::trace_hash;
 use super::{Pace, Sealed};
 use crate::snapshot::FileMeta;
 use crate::table_log::table_folder;
-use crate::{IndexPlan, Prune, StoreError};
+use crate::{IndexPlan, Prune, StoreError, TERM_BYTES_MAX, TermList};
 
 const MAGIC: [u8; 8] = *b"TLPACK\0\x01";
 /// Magic, bytes of the pack, number of files.
@@ -133,7 +133,7 @@ pub(crate) fn term_hash(term: &[u8]) -> u64 {
 /// Whether an entry can answer the question with "no row".
 fn can_deny(plan: &IndexPlan) -> bool {
     match plan {
-        IndexPlan::Term(_) | IndexPlan::Trace(_) => true,
+        IndexPlan::Term(TermList::Plain, _) | IndexPlan::Trace(_) => true,
         IndexPlan::And(parts) => parts.iter().any(can_deny),
         IndexPlan::Or(parts) => parts.iter().all(can_deny),
         _ => false,
@@ -170,7 +170,7 @@ impl<'a> Filters<'a> {
     fn deny_plan(&self, plan: &IndexPlan) -> bool {
         match plan {
             IndexPlan::Nothing => true,
-            IndexPlan::Term(term) => {
+            IndexPlan::Term(TermList::Plain, term) => {
                 term.len() < TERM_BYTES_MAX && self.terms.lacks(term_hash(term.as_bytes()))
             }
             IndexPlan::Trace(id) => self.traces.lacks(trace_hash(&id.0)),
@@ -481,7 +481,7 @@ pub(crate) fn try_bytes(bytes: &[u8], count: u32) {
     if let Ok(rows) = read_directory(&head, total) {
         assert!(rows.iter().all(|row| head.get(row.at..row.at + row.len).is_some()));
     }
-    let prune = Prune { index: IndexPlan::Term("a".to_owned()), ..Prune::default() };
+    let prune = Prune { index: IndexPlan::Term(TermList::Plain, "a".to_owned()), ..Prune::default() };
     if let Some(key) = bytes.first_chunk() {
         for state in 0..4 {
             let mut entry = bytes.to_vec();

@@ -32,7 +32,7 @@ use crate::sealed::cache::{Cache, Kept, Part};
 use crate::sealed::elide::{Ids, has_marker, restore};
 use crate::sealed::fuse::{self, Fuse};
 use crate::sealed::index::dictionary::{GRANULE_ROWS, Sparse, Sub};
-use crate::sealed::index::plan::{self, Dictionaries};
+use crate::sealed::index::plan::{self, Dictionaries, Reading};
 use crate::sealed::index::rollup::{Facets, Rollup};
 use crate::sealed::index::{BLOCK_FACETS, BLOCK_ROLLUP, FULL_COLUMNS, VALUE_COLUMNS, Which};
 use crate::sealed::objects::Objects;
@@ -40,7 +40,7 @@ use crate::sealed::packs::{Content, FILTER_BYTES_MAX, Known, Place, term_hash};
 use crate::sealed::pages::Groups;
 use crate::sealed::writer::{BLOCK_COLUMNS, BLOCK_TRACES, HeadPlace, KEY_ELIDED, trace_hash};
 use crate::snapshot::{FileMeta, Scan};
-use crate::{IndexPlan, Prune, StoreError};
+use crate::{IndexPlan, Prune, StoreError, TermList};
 
 /// Rows of a batch at most.
 const BATCH_ROWS_MAX: usize = 8192;
@@ -170,7 +170,7 @@ impl SealedFile {
             (Some(_), Some(filter)) => Known::Filter(filter.clone()),
             (Some(_), None) => Known::Unknown,
         };
-        let terms = FileDictionaries { file: self, index, keep: false }.terms_filter()?;
+        let terms = FileDictionaries { file: self, index }.terms_filter()?;
         Ok(Content { traces, terms })
     }
 
@@ -281,8 +281,19 @@ impl SealedFile {
         Ok((rows, unsure.row_ranges(dictionaries.rows())))
     }
 
+    /// Rows that have a term which the plan means, where every such row matches and no other does: their number outside
+    /// of the given rows, for which the index does not tell. The plan consists of terms and of `Or`; `None` otherwise.
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged.
+    pub fn rows_with_terms(&self, plan: &IndexPlan) -> Result<Option<(u64, Vec<Range<usize>>)>, StoreError> {
+        let dictionaries = self.dictionaries()?;
+        let counted = plan::rows_with_terms(&dictionaries, plan)?;
+        Ok(counted.map(|(rows, unsure)| (rows, unsure.row_ranges(dictionaries.rows()))))
+    }
+
     fn dictionaries(&self) -> Result<FileDictionaries<'_>, StoreError> {
-        Ok(FileDictionaries { file: self, index: self.index()?, keep: true })
+        Ok(FileDictionaries { file: self, index: self.index()? })
     }
 
     /// Rows that the indexes let through: ascending ranges that do not touch; `None` = all.
@@ -860,7 +871,7 @@ impl Footer {
 pub(crate) struct FileIndex {
     /// The filter of trace ids.
     traces: Option<Vec<u8>>,
-    sparse: [Option<Sparse>; 4],
+    sparse: [Option<Sparse>; Which::ALL.len()],
     /// Name, offset and length of the other blocks.
     blocks: Vec<(String, (u64, u64))>,
     columns: Vec<String>,
@@ -881,7 +892,7 @@ impl FileIndex {
         let full_columns = names(FULL_COLUMNS)?;
         let mut index = FileIndex {
             traces: None,
-            sparse: [const { None }; 4],
+            sparse: [const { None }; Which::ALL.len()],
             blocks: Vec::new(),
             columns,
             value_columns,
@@ -934,20 +945,18 @@ impl FileIndex {
 struct FileDictionaries<'a> {
     file: &'a SealedFile,
     index: Arc<FileIndex>,
-    /// Whether sub-blocks that were read are kept in the cache.
-    keep: bool,
 }
 
 impl FileDictionaries<'_> {
     /// The filter of all plain terms; unknown when it would be large.
     fn terms_filter(&self) -> Result<Known<Vec<u8>>, StoreError> {
-        let Some(sparse) = self.sparse(Which::Terms) else { return Ok(Known::Empty) };
+        let Some(sparse) = self.sparse(Which::Terms(TermList::Plain)) else { return Ok(Known::Empty) };
         if (sparse.covered as usize) < self.rows().div_ceil(GRANULE_ROWS) {
             return Ok(Known::Unknown);
         }
         let mut hashes: Vec<u64> = Vec::new();
         for at in 0..sparse.len() {
-            let sub = self.sub(Which::Terms, at)?;
+            let sub = self.sub(Which::Terms(TermList::Plain), at, Reading::Once)?;
             hashes.extend((0..sub.len()).map(|index| term_hash(sub.term(index))));
             if hashes.len() > FILTER_BYTES_MAX {
                 return Ok(Known::Unknown);
@@ -972,7 +981,7 @@ impl Dictionaries for FileDictionaries<'_> {
         self.index.sparse(which)
     }
 
-    fn sub(&self, which: Which, sub: usize) -> Result<Arc<Sub>, StoreError> {
+    fn sub(&self, which: Which, sub: usize, reading: Reading) -> Result<Arc<Sub>, StoreError> {
         let part = Part::Sub(which, u32::try_from(sub).unwrap_or(u32::MAX));
         if let Some(Kept::Sub(sub)) = self.file.cache.get(self.file.number, part) {
             return Ok(sub);
@@ -982,8 +991,11 @@ impl Dictionaries for FileDictionaries<'_> {
         let (at, len) = sparse.place(sub).ok_or_else(bad)?;
         let bytes = self.file.read_range(at, len as u64)?;
         let sub = Arc::new(sparse.decode(sub, &bytes).map_err(|error| self.file.explain(error))?);
-        if self.keep {
-            self.file.cache.put(self.file.number, part, Kept::Sub(Arc::clone(&sub)));
+        let kept = Kept::Sub(Arc::clone(&sub));
+        match reading {
+            Reading::LookUp => self.file.cache.put(self.file.number, part, kept),
+            Reading::Scan => self.file.cache.put_scanned(self.file.number, part, kept),
+            Reading::Once => {}
         }
         Ok(sub)
     }

@@ -12,7 +12,7 @@ use threadline_model::schema::Table;
 use super::testing::{Body, NOON, Row, batch, environment};
 use super::*;
 use crate::Prune;
-use crate::{IndexPlan, RetentionRule, ValueTest, VerifyReport};
+use crate::{IndexPlan, RetentionRule, TermList, ValueTest, VerifyReport};
 
 const NODE: [u8; 16] = [7; 16];
 
@@ -491,7 +491,7 @@ proptest! {
             if own {
                 continue;
             }
-            let prune = Prune { index: IndexPlan::Term(term.clone()), ..Prune::default() };
+            let prune = Prune { index: IndexPlan::Term(TermList::Plain, term.clone()), ..Prune::default() };
             let found = scan(&sealed, &prune);
             for row in rows.iter().filter(|row| with(row)) {
                 prop_assert!(found.iter().any(|found| found.seq == row.seq), "{term:?} of {row:?}");

@@ -13,12 +13,10 @@ use std::ops::Range;
 
 use super::granules::Granules;
 use super::varint;
-use crate::StoreError;
+use crate::{StoreError, TERM_BYTES_MAX};
 
 /// Rows of a granule.
 pub(crate) const GRANULE_ROWS: usize = 1024;
-/// Bytes of a term; what is longer is cut.
-pub(crate) const TERM_BYTES_MAX: usize = 64;
 /// Stands before, between and after the terms of a sub-block, and in none of them.
 pub(crate) const SEPARATOR: u8 = b'\n';
 /// Bytes of a sub-block before compression, about.
@@ -639,6 +637,11 @@ impl Sub {
         &self.cut
     }
 
+    /// Whether a term may have been cut.
+    pub(crate) fn is_cut(&self, index: usize) -> bool {
+        self.term(index).len() >= TERM_BYTES_MAX
+    }
+
     /// Index of the first term at or after this one.
     pub(crate) fn first_from(&self, term: &[u8]) -> usize {
         let (mut low, mut high) = (0, self.len());
@@ -677,7 +680,7 @@ impl Sub {
     /// A term as it occurs; `None` when it occurs in different cases, or was cut.
     pub(crate) fn original(&self, index: usize) -> Option<&[u8]> {
         let term = self.term(index);
-        if term.len() >= TERM_BYTES_MAX || self.mixed.binary_search(&(index as u32)).is_ok() {
+        if self.is_cut(index) || self.mixed.binary_search(&(index as u32)).is_ok() {
             return None;
         }
         let start = self.starts.get(index).map_or(0, |at| *at as usize);

@@ -1,8 +1,8 @@
 //! The indexes of a sealed file: built while it is written, read back block by block (docs/formats.md, "Indexes").
 //!
 //! Vocabulary:
-//! - *dictionary*: terms of one kind with the granules that have them ([`dictionary`]); there are four: plain terms
-//!   and compounds of bodies, values of columns (`column=value`), hashes of trace ids;
+//! - *dictionary*: terms of one kind with the granules that have them ([`dictionary`]): one for each list of terms of
+//!   bodies, one for values of columns (`column=value`), one for hashes of trace ids;
 //! - *counts*: roll-up and facets ([`rollup`]);
 //! - *head*: what every look-up needs (trace filter, sparse indexes, directory), in one piece before the footer.
 //!
@@ -22,12 +22,12 @@ use arrow_schema::DataType;
 use rustc_hash::FxHashMap;
 use threadline_model::schema::{Table, fixed};
 
-use crate::StoreError;
 use crate::sealed::elide::Ids;
 use crate::sealed::rows::is_dictionary;
-use dictionary::{DictionaryBuilder, GRANULE_ROWS, SEPARATOR};
+use crate::{StoreError, TERM_BYTES_MAX, TermList};
+use dictionary::{DictionaryBuilder, Found, GRANULE_ROWS, SEPARATOR};
 use rollup::{FacetsBuilder, RollupBuilder};
-use terms::{Kind, OwnIds, Tokenizer};
+use terms::{OwnIds, Tokenizer};
 
 /// Distinct values of a column that are indexed, at most.
 const VALUES_MAX: usize = 16 << 10;
@@ -37,10 +37,8 @@ const VALUE_BYTES_MAX: usize = 4096;
 /// A dictionary of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Which {
-    /// Plain terms of bodies.
-    Terms,
-    /// Compounds of bodies.
-    Compounds,
+    /// Terms of bodies.
+    Terms(TermList),
     /// Values of columns: `column=value`.
     Values,
     /// Trace ids: eight hex digits of their hash.
@@ -49,13 +47,24 @@ pub(crate) enum Which {
 
 impl Which {
     /// All dictionaries.
-    pub(crate) const ALL: [Which; 4] = [Which::Terms, Which::Compounds, Which::Values, Which::Traces];
+    pub(crate) const ALL: [Which; 7] = [
+        Which::Terms(TermList::Plain),
+        Which::Terms(TermList::Addresses),
+        Which::Terms(TermList::Uuids),
+        Which::Terms(TermList::Dotted),
+        Which::Terms(TermList::Numbers),
+        Which::Values,
+        Which::Traces,
+    ];
 
     /// Name of the block of the sparse index.
     pub(crate) fn block(self) -> &'static str {
         match self {
-            Which::Terms => "terms",
-            Which::Compounds => "compounds",
+            Which::Terms(TermList::Plain) => "terms",
+            Which::Terms(TermList::Addresses) => "addresses",
+            Which::Terms(TermList::Uuids) => "uuids",
+            Which::Terms(TermList::Dotted) => "dotted",
+            Which::Terms(TermList::Numbers) => "numbers",
             Which::Values => "values",
             Which::Traces => "traces",
         }
@@ -96,8 +105,7 @@ pub(crate) struct IndexBuilder {
     table: Table,
     row: u32,
     tokenizer: Tokenizer,
-    terms: DictionaryBuilder,
-    compounds: DictionaryBuilder,
+    terms: Lists,
     values: DictionaryBuilder,
     traces: DictionaryBuilder,
     value_columns: FxHashMap<String, ValueState>,
@@ -134,8 +142,7 @@ impl IndexBuilder {
             table,
             row: 0,
             tokenizer: Tokenizer::default(),
-            terms: DictionaryBuilder::new(true),
-            compounds: DictionaryBuilder::new(true),
+            terms: Lists::new(),
             values: DictionaryBuilder::new(false),
             traces: DictionaryBuilder::new(false),
             value_columns: FxHashMap::default(),
@@ -181,21 +188,18 @@ impl IndexBuilder {
     }
 
     fn end_granule(&mut self) {
-        for dictionary in [&mut self.terms, &mut self.compounds, &mut self.values, &mut self.traces] {
-            dictionary.end_granule();
-        }
+        self.terms.end_granule();
+        self.values.end_granule();
+        self.traces.end_granule();
     }
 
     fn add_bodies(&mut self, bodies: &StringArray, ids: &Ids<'_>, from: usize, to: usize) {
-        let (terms, compounds) = (&mut self.terms, &mut self.compounds);
+        let terms = &mut self.terms;
         for at in (from..to).filter(|&at| bodies.is_valid(at)) {
             let row = self.row + (at - from) as u32;
             let own = || OwnIds { trace: ids.trace(at), span: ids.span(at) };
             let body = bodies.value(at).as_bytes();
-            self.tokenizer.terms(body, !ids.is_json(at), own, |kind, term| match kind {
-                Kind::Plain => terms.add(row, term),
-                Kind::Compound => compounds.add(row, term),
-            });
+            self.tokenizer.terms(body, !ids.is_json(at), own, |list, term| terms.add(list, row, term));
         }
     }
 
@@ -318,7 +322,8 @@ impl IndexBuilder {
             self.end_granule();
         }
         let mut sparse = Vec::new();
-        let dictionaries = [self.terms, self.compounds, self.values, self.traces];
+        let Lists { plain, addresses, uuids, dotted, numbers, .. } = self.terms;
+        let dictionaries = [plain, addresses, uuids, dotted, numbers, self.values, self.traces];
         for (which, dictionary) in Which::ALL.into_iter().zip(dictionaries) {
             if !dictionary.is_empty() {
                 sparse.push((which.block(), dictionary.finish(&mut write)?));
@@ -337,6 +342,65 @@ impl IndexBuilder {
         let value_columns = names(&|state| state.good);
         let full_columns = names(&|state| state.good && state.rows == self.row);
         Ok(Head { sparse, counts, value_columns, full_columns })
+    }
+}
+
+/// Numbers of up to three digits.
+const SMALL_NUMBERS: usize = 1000;
+
+/// The terms of bodies.
+struct Lists {
+    plain: DictionaryBuilder,
+    addresses: DictionaryBuilder,
+    uuids: DictionaryBuilder,
+    dotted: DictionaryBuilder,
+    numbers: DictionaryBuilder,
+    /// Small numbers of the granule, without leading zeros: nearly all of them.
+    small: Box<[bool; SMALL_NUMBERS]>,
+}
+
+impl Lists {
+    fn new() -> Lists {
+        Lists {
+            plain: DictionaryBuilder::new(true),
+            addresses: DictionaryBuilder::new(false),
+            uuids: DictionaryBuilder::new(true),
+            dotted: DictionaryBuilder::new(true),
+            numbers: DictionaryBuilder::new(false),
+            small: Box::new([false; SMALL_NUMBERS]),
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, list: TermList, row: u32, term: Found<'_>) {
+        match list {
+            TermList::Plain => self.plain.add(row, term),
+            TermList::Addresses => self.addresses.add(row, term),
+            TermList::Uuids => self.uuids.add(row, term),
+            TermList::Dotted => self.dotted.add(row, term),
+            TermList::Numbers => self.add_number(term.text.get(term.start..term.end).unwrap_or_default()),
+        }
+    }
+
+    fn add_number(&mut self, digits: &[u8]) {
+        let small = match digits {
+            [] | [b'0', _, ..] | [_, _, _, _, ..] => None,
+            digits => Some(digits.iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0'))),
+        };
+        match small.and_then(|number| self.small.get_mut(number)) {
+            Some(seen) => *seen = true,
+            None => self.numbers.add_uncounted(digits.get(..TERM_BYTES_MAX).unwrap_or(digits)),
+        }
+    }
+
+    fn end_granule(&mut self) {
+        for (number, seen) in self.small.iter_mut().enumerate().filter(|(_, seen)| **seen) {
+            *seen = false;
+            self.numbers.add_uncounted(number.to_string().as_bytes());
+        }
+        let lists =
+            [&mut self.plain, &mut self.addresses, &mut self.uuids, &mut self.dotted, &mut self.numbers];
+        lists.into_iter().for_each(DictionaryBuilder::end_granule);
     }
 }
 

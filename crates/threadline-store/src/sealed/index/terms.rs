@@ -1,14 +1,16 @@
 //! The terms of a body (docs/formats.md, "Terms").
 //!
-//! A *term* is a longest run of letters, digits, `_` and bytes beyond ASCII, whatever its case. Two shapes are *compounds*,
-//! kept whole in a dictionary of their own (case as for terms):
+//! A *term* is a longest run of letters, digits, `_` and bytes beyond ASCII, whatever its case. Three shapes are *compounds*,
+//! kept whole in lists of their own (case as for terms):
 //! - a UUID: 8-4-4-4-12 hex digits that neither side continues by a term character, by `-`, or by `.` and a term;
-//! - a dotted run with four or more numbers in a row, such as an IPv4 address, or a name with one in it.
+//! - an IPv4 address: a dotted run of exactly four numbers from 0 to 255 without leading zeros;
+//! - any other dotted run with four or more numbers in a row, such as a name with an address in it.
 //!
-//! The parts of a UUID and the numbers of a dotted run are not terms of their own: who looks for one looks into the
-//! compounds, too. A row's own trace and span id are no terms: their columns hold them.
+//! The groups of a UUID are no terms of their own: who looks for one looks into the UUIDs, too. The numbers of addresses
+//! and dotted runs are in the list of numbers. A row's own trace and span id are no terms: their columns hold them.
 
 use super::dictionary::{Found, PAD};
+use crate::TermList;
 use crate::sealed::elide::{AS_IS, SPAN, TRACE};
 
 /// Groups of a UUID.
@@ -17,15 +19,6 @@ const UUID: [usize; 5] = [8, 4, 4, 4, 12];
 const UUID_BYTES: usize = 36;
 /// Numbers in a row that make a dotted run a compound.
 const NUMBERS_MIN: usize = 4;
-
-/// What a term is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A run of term characters.
-    Plain,
-    /// A UUID or a dotted run.
-    Compound,
-}
 
 /// The ids of a row, in lower-case hex.
 #[derive(Clone, Copy, Default)]
@@ -60,7 +53,7 @@ impl Tokenizer {
         body: &[u8],
         elided: bool,
         ids: impl Fn() -> OwnIds,
-        mut each: impl FnMut(Kind, Found<'_>),
+        mut each: impl FnMut(TermList, Found<'_>),
     ) {
         let (body, elided) = match body.split_first() {
             Some((&AS_IS, rest)) if elided => (rest, false),
@@ -82,24 +75,29 @@ impl Tokenizer {
                 joined_lower.clear();
                 joined_lower.extend(joined.iter().map(u8::to_ascii_lowercase));
                 let end = joined.len() - PAD;
-                each(Kind::Plain, Found { lower: joined_lower, text: joined, start: 0, end });
+                each(TermList::Plain, Found { lower: joined_lower, text: joined, start: 0, end });
                 continue;
             }
             if next == b'-' && end - start == UUID[0] && text.is_uuid(start) {
-                each(Kind::Compound, found(start, start + UUID_BYTES));
+                each(TermList::Uuids, found(start, start + UUID_BYTES));
                 at = start + UUID_BYTES;
                 continue;
             }
             if next == b'.' && start >= looked && text.is_term(end + 1) {
-                let run_end = text.end_of_dotted(start);
-                // What an elided id goes on from is no number.
-                if text.has_numbers(start, run_end) && !(elided && is_marker(text.byte(run_end))) {
-                    each(Kind::Compound, found(start, run_end));
+                let mut run_end = text.end_of_dotted(start);
+                if elided && is_marker(text.byte(run_end)) {
+                    // What an elided id goes on from is no number.
+                    let last = text.slice(start, run_end).iter().rposition(|byte| *byte == b'.');
+                    run_end = start + last.unwrap_or(0);
+                }
+                if text.has_numbers(start, run_end) {
+                    let is_address = is_address(text.slice(start, run_end));
+                    let list = if is_address { TermList::Addresses } else { TermList::Dotted };
+                    each(list, found(start, run_end));
                     let mut from = start;
                     text.each_group(start, run_end, |group| {
-                        if !is_number(group) {
-                            each(Kind::Plain, found(from, from + group.len()));
-                        }
+                        let list = if is_number(group) { TermList::Numbers } else { TermList::Plain };
+                        each(list, found(from, from + group.len()));
                         from += group.len() + 1;
                     });
                     at = run_end;
@@ -108,7 +106,7 @@ impl Tokenizer {
                 looked = run_end;
             }
             if !matches!(end - start, 16 | 32) || !is_own(text.slice(start, end), &ids()) {
-                each(Kind::Plain, found(start, end));
+                each(TermList::Plain, found(start, end));
             }
             at = end;
         }
@@ -158,6 +156,24 @@ fn mask_of(bytes: &[u8; 64]) -> u64 {
 
 fn is_number(group: &[u8]) -> bool {
     group.iter().all(u8::is_ascii_digit)
+}
+
+/// Whether a text is an IPv4 address in its usual form.
+fn is_address(run: &[u8]) -> bool {
+    let is_part = |group: &[u8]| match group {
+        [digit] => digit.is_ascii_digit(),
+        [b'1'..=b'9', digit] => digit.is_ascii_digit(),
+        [b'1', tens, digit] | [b'2', tens @ b'0'..=b'4', digit] => {
+            tens.is_ascii_digit() && digit.is_ascii_digit()
+        }
+        [b'2', b'5', digit] => matches!(digit, b'0'..=b'5'),
+        _ => false,
+    };
+    let mut groups = 0;
+    run.split(|byte| *byte == b'.').all(|group| {
+        groups += 1;
+        is_part(group)
+    }) && groups == 4
 }
 
 fn is_own(term: &[u8], ids: &OwnIds) -> bool {
@@ -299,8 +315,13 @@ mod tests {
 
     fn terms(body: &str) -> Vec<String> {
         let mut found = Vec::new();
-        Tokenizer::default().terms(body.as_bytes(), true, OwnIds::default, |kind, term| {
-            let mark = if kind == Kind::Compound { "*" } else { "" };
+        Tokenizer::default().terms(body.as_bytes(), true, OwnIds::default, |list, term| {
+            let mark = match list {
+                TermList::Plain => "",
+                TermList::Addresses => "@",
+                TermList::Uuids | TermList::Dotted => "*",
+                TermList::Numbers => "#",
+            };
             found.push(format!("{mark}{}", String::from_utf8_lossy(&term.lower[term.start..term.end])));
         });
         found
@@ -312,9 +333,11 @@ mod tests {
             ("", ""),
             ("Token expired_now", "token expired_now"),
             ("größe=7", "größe 7"),
-            ("from 10.1.2.3:8080 ok", "from *10.1.2.3 8080 ok"),
-            ("10.1.2.3.4 v1.2.3.4.5 1.2.3", "*10.1.2.3.4 *v1.2.3.4.5 v1 1 2 3"),
-            ("a.10.1.2.3.arpa", "*a.10.1.2.3.arpa a arpa"),
+            ("from 10.1.2.3:8080 ok", "from @10.1.2.3 #10 #1 #2 #3 8080 ok"),
+            ("10.1.2.3.4 v1.2.3.4.5 1.2.3", "*10.1.2.3.4 #10 #1 #2 #3 #4 *v1.2.3.4.5 v1 #2 #3 #4 #5 1 2 3"),
+            ("a.10.1.2.3.arpa", "*a.10.1.2.3.arpa a #10 #1 #2 #3 arpa"),
+            ("255.249.0.99 256.1.1.1", "@255.249.0.99 #255 #249 #0 #99 *256.1.1.1 #256 #1 #1 #1"),
+            ("010.1.1.1 1.1.1.300", "*010.1.1.1 #010 #1 #1 #1 *1.1.1.300 #1 #1 #1 #300"),
             ("com.example.Foo", "com example foo"),
             ("id=C1234567-9abc-4def-8123-0123456789ab,", "id *c1234567-9abc-4def-8123-0123456789ab"),
             ("x-c1234567-9abc-4def-8123-0123456789ab", "x c1234567 9abc 4def 8123 0123456789ab"),
@@ -341,6 +364,8 @@ mod tests {
         assert_eq!(run(&format!("\u{1}, again {trace} {span}")), "again");
         assert_eq!(run("x\u{1}y"), format!("x{trace}y"));
         assert_eq!(run("x\u{1}\u{2}y z"), format!("x{trace}{span}y z"));
+        assert_eq!(run("1.2.3.4.5\u{1}"), format!("1.2.3.4 1 2 3 4 5{trace}"));
+        assert_eq!(run("1.2.3.4\u{1}"), format!("1 2 3 4{trace}"));
     }
 
     proptest! {
@@ -351,7 +376,9 @@ mod tests {
             let lower = body.to_lowercase();
             for run in lower.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || !c.is_ascii())) {
                 let known = run.is_empty() || found.iter().any(|term| {
-                    term == run || term.strip_prefix('*').is_some_and(|c| c.split(['.', '-']).any(|part| part == run))
+                    term == run
+                        || term.strip_prefix('#') == Some(run)
+                        || term.strip_prefix('*').is_some_and(|c| c.split('-').any(|part| part == run))
                 });
                 prop_assert!(known, "{run} of {body:?} is missing in {found:?}");
             }
