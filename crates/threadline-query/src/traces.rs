@@ -142,7 +142,12 @@ impl<'a> Outcomes<'a> {
     }
 
     fn failed(&self, row: usize) -> bool {
-        self.status.get(row) == Some(STATUS_ERROR) || self.http.get(row).is_some_and(|status| status >= 500)
+        self.status.get(row) == Some(STATUS_ERROR) || self.failed_by_http(row)
+    }
+
+    /// Whether its HTTP status alone says so.
+    fn failed_by_http(&self, row: usize) -> bool {
+        self.status.get(row) != Some(STATUS_ERROR) && self.http.get(row).is_some_and(|status| status >= 500)
     }
 }
 

@@ -1,23 +1,29 @@
 //! Rate, errors and duration of spans over time, by service.
 //!
 //! A file's rows lie by service, then time: the spans of a service and bucket come in a row, so that a group is looked
-//! up once a run. Durations of small groups are kept as they are, those of large ones in log-linear buckets.
+//! up once a run. Where all spans of a file are meant, its roll-up says how long these runs are and how many of their
+//! spans have failed, and only durations are read. Durations of small groups are kept as they are, those of large ones
+//! in log-linear buckets.
 
-use arrow_array::Array;
+use std::ops::Range;
+use std::sync::Arc;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, RecordBatch};
 use rustc_hash::FxHashMap;
 use threadline_model::columns::Batch;
 use threadline_model::schema::Table;
-use threadline_store::Snapshot;
+use threadline_store::{Prune, RollupEntry, Scan, SealedFile, Snapshot, StoreError, ValueTest};
 
 use super::histogram::Histogram;
-use super::{OUTCOME_COLUMNS, Outcomes};
+use super::{OUTCOME_COLUMNS, Outcomes, STATUS_ERROR};
 use crate::aggregate::{bounds, interval};
+use crate::counts::MINUTE_US;
 use crate::lang::Expr;
 use crate::matcher::{Matcher, prune};
 use crate::search::TimeRange;
-use crate::source::{each_batch, sources};
+use crate::source::{Source, each_batch, sources};
 use crate::{Guard, QueryError};
 
 /// Durations kept as they are, per group.
@@ -86,8 +92,13 @@ struct Group {
 impl Group {
     #[inline]
     fn add(&mut self, duration_ns: i64, failed: bool) {
-        self.count += 1;
         self.errors += u64::from(failed);
+        self.add_duration(duration_ns);
+    }
+
+    #[inline]
+    fn add_duration(&mut self, duration_ns: i64) {
+        self.count += 1;
         match &mut self.rest {
             Some(rest) => rest.record(duration_ns),
             None => {
@@ -103,16 +114,28 @@ impl Group {
     }
 
     fn point(&mut self, bucket: usize) -> RedPoint {
-        let quantile = |share: f64| match &self.rest {
-            Some(rest) => rest.quantile(share),
-            None => {
-                let rank = ((share * self.count as f64).ceil() as usize).max(1) - 1;
-                self.exact.get(rank).copied().unwrap_or(0)
-            }
+        let [p50_ns, p95_ns, p99_ns] = match &self.rest {
+            Some(rest) => SHARES.map(|share| rest.quantile(share)),
+            None => quantiles(&mut self.exact),
         };
-        let (p50_ns, p95_ns, p99_ns) = (quantile(0.5), quantile(0.95), quantile(0.99));
         RedPoint { bucket, count: self.count, errors: self.errors, p50_ns, p95_ns, p99_ns }
     }
+}
+
+/// The shares of durations that are told.
+const SHARES: [f64; 3] = [0.5, 0.95, 0.99];
+
+/// The durations that [`SHARES`] of them do not exceed; their order changes.
+fn quantiles(durations: &mut [i64]) -> [i64; 3] {
+    // Whatever comes before a quantile that was found is no larger: the next one lies behind it.
+    let (count, mut from) = (durations.len(), 0);
+    SHARES.map(|share| {
+        let rank = ((share * count as f64).ceil() as usize).max(1) - 1;
+        let rest = durations.get_mut(from..).unwrap_or_default();
+        let found = rank.checked_sub(from).filter(|at| *at < rest.len());
+        from = rank.max(from);
+        found.map_or(0, |at| *rest.select_nth_unstable(at).1)
+    })
 }
 
 /// Sums up spans.
@@ -128,11 +151,30 @@ pub fn red(snapshot: &Snapshot, request: &RedRequest, guard: &Guard) -> Result<R
     let start_us = from.div_euclid(interval_us) * interval_us;
     let buckets = if from >= to { 0 } else { ((to - 1 - start_us) / interval_us + 1) as usize };
     let mut names: FxHashMap<Option<String>, u32> = FxHashMap::default();
-    let mut groups: FxHashMap<(u32, i64), Group> = FxHashMap::default();
+    let mut groups = Groups::default();
     let mut columns = vec!["service", "ts"];
     columns.extend(OUTCOME_COLUMNS);
     let mut exact = 0;
+    let bounded = |exact: usize, groups: &Groups| {
+        let bytes = exact.min(groups.len() * EXACT_MAX * size_of::<i64>()) + groups.len() * GROUP_BYTES;
+        if bytes > guard.memory_bytes_max {
+            return Err(QueryError::TooExpensive(
+                "there are too many services and buckets: narrow the time range, or choose a longer interval"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    };
+    let whole = matcher.is_all() && interval_us % MINUTE_US == 0;
     for source in &sources {
+        let buckets = Buckets { start_us, interval_us };
+        if let (true, Source::File(file)) = (whole && source.is_within(request.range), source)
+            && whole_file(file, buckets, &mut names, &mut groups, guard)?
+        {
+            exact += source.rows() as usize * size_of::<i64>();
+            bounded(exact, &groups)?;
+            continue;
+        }
         each_batch(source, &matcher, &columns, &prune, request.range, guard, |batch, _, found| {
             let outcomes = Outcomes::new(Batch::new(batch));
             let ts = batch.column_by_name("ts").and_then(|a| a.as_primitive_opt::<TimestampMicrosecondType>());
@@ -168,17 +210,113 @@ pub fn red(snapshot: &Snapshot, request: &RedRequest, guard: &Guard) -> Result<R
             }
             put(&mut groups, key, group);
             exact += found.count() * size_of::<i64>();
-            if exact.min(groups.len() * EXACT_MAX * size_of::<i64>()) + groups.len() * GROUP_BYTES
-                > guard.memory_bytes_max
-            {
-                return Err(QueryError::TooExpensive(
-                    "there are too many services and buckets: narrow the time range, or choose a longer interval".to_owned(),
-                ));
-            }
-            Ok(())
+            bounded(exact, &groups)
         })?;
     }
     Ok(Red { interval_us, start_us, buckets, services: finish(names, groups) })
+}
+
+/// Groups by service and bucket.
+type Groups = FxHashMap<(u32, i64), Group>;
+
+/// How time is divided.
+#[derive(Clone, Copy)]
+struct Buckets {
+    start_us: i64,
+    interval_us: i64,
+}
+
+impl Buckets {
+    fn of(self, ts_us: i64) -> i64 {
+        (ts_us - self.start_us).div_euclid(self.interval_us)
+    }
+}
+
+/// Sums up all spans of a file by its roll-up and its durations; `false` when they do not tell. Buckets are whole minutes.
+fn whole_file(
+    file: &Arc<SealedFile>,
+    buckets: Buckets,
+    names: &mut FxHashMap<Option<String>, u32>,
+    groups: &mut Groups,
+    guard: &Guard,
+) -> Result<bool, QueryError> {
+    let rollup = file.rollup()?;
+    let told: u64 = rollup.entries.iter().map(|entry| entry.rows).sum();
+    if told != file.meta().rows || !file.has_column("duration_ns")? {
+        return Ok(false);
+    }
+    let numbers: Vec<u32> = rollup.services.iter().map(|name| number(names, Some(name))).collect();
+    let none = rollup.entries.first().is_some_and(|entry| entry.service.is_none());
+    let none = if none { number(names, None) } else { 0 };
+    let key = |entry: &RollupEntry| {
+        let number = entry.service.map_or(none, |at| numbers.get(at as usize).copied().unwrap_or(none));
+        (number, buckets.of(entry.minute_us))
+    };
+    let mut rest = Rest::new(file, guard)?;
+    for run in rollup.entries.chunk_by(|a, b| key(a) == key(b)) {
+        let Some(first) = run.first() else { continue };
+        let rows = run.iter().map(|entry| entry.rows).sum();
+        let failed = run.iter().filter(|entry| i64::from(entry.class) == STATUS_ERROR);
+        let mut group = Group { errors: failed.map(|entry| entry.rows).sum(), ..Group::default() };
+        group.exact.reserve(usize::try_from(rows).unwrap_or(0).min(EXACT_MAX + 1));
+        rest.take(rows, &mut group)?;
+        put(groups, key(first), group);
+    }
+    Ok(true)
+}
+
+/// What a roll-up does not tell of the spans of a file, in its order: durations, and failures by HTTP status alone.
+struct Rest<'a> {
+    batches: Scan,
+    guard: &'a Guard,
+    batch: Option<(RecordBatch, usize)>,
+}
+
+impl<'a> Rest<'a> {
+    fn new(file: &Arc<SealedFile>, guard: &'a Guard) -> Result<Self, QueryError> {
+        const HTTP: &str = "http.response.status_code";
+        let server_error = |status: &str| status.parse().is_ok_and(|status: i64| status >= 500);
+        let test = ValueTest::Fulfils("500 and above".to_owned(), Arc::new(server_error));
+        let mut columns = vec!["duration_ns", "verdict"];
+        if file.may_have_value(HTTP, &test)? {
+            columns.extend(["status_code", HTTP]);
+        }
+        let batches = file.scan(Some(&columns), &Prune::default())?;
+        Ok(Rest { batches, guard, batch: None })
+    }
+
+    /// Moves what is known of the next rows into a group.
+    fn take(&mut self, mut rows: u64, group: &mut Group) -> Result<(), QueryError> {
+        while rows > 0 {
+            let Some((batch, at)) = self.batch.take() else {
+                self.guard.check()?;
+                let batch = self.batches.next().transpose()?;
+                let short = || StoreError::corrupt("a sealed file has fewer rows than its roll-up says");
+                self.batch = Some((batch.ok_or_else(short)?, 0));
+                continue;
+            };
+            let taken = (batch.num_rows() - at).min(usize::try_from(rows).unwrap_or(usize::MAX));
+            match Plain::new(&batch) {
+                Some(plain) => {
+                    let durations = plain.durations.get(at..at + taken).unwrap_or_default();
+                    durations.iter().for_each(|duration| group.add_duration((*duration).max(0)));
+                    group.errors += plain.failed_by_http(at..at + taken);
+                }
+                None => {
+                    let outcomes = Outcomes::new(Batch::new(&batch));
+                    for row in at..at + taken {
+                        group.add_duration(outcomes.duration_ns(row));
+                        group.errors += u64::from(outcomes.failed_by_http(row));
+                    }
+                }
+            }
+            rows -= taken as u64;
+            if at + taken < batch.num_rows() {
+                self.batch = Some((batch, at + taken));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn number(names: &mut FxHashMap<Option<String>, u32>, name: Option<&str>) -> u32 {
@@ -186,7 +324,7 @@ fn number(names: &mut FxHashMap<Option<String>, u32>, name: Option<&str>) -> u32
     *names.entry(name.map(str::to_owned)).or_insert(next)
 }
 
-fn put(groups: &mut FxHashMap<(u32, i64), Group>, key: (u32, i64), group: Group) {
+fn put(groups: &mut Groups, key: (u32, i64), group: Group) {
     if group.count == 0 {
         return;
     }
@@ -217,7 +355,7 @@ fn put(groups: &mut FxHashMap<(u32, i64), Group>, key: (u32, i64), group: Group)
     }
 }
 
-fn finish(names: FxHashMap<Option<String>, u32>, groups: FxHashMap<(u32, i64), Group>) -> Vec<RedService> {
+fn finish(names: FxHashMap<Option<String>, u32>, groups: Groups) -> Vec<RedService> {
     let mut services: Vec<RedService> = vec![RedService::default(); names.len()];
     for (name, number) in names {
         if let Some(service) = services.get_mut(number as usize) {
@@ -225,7 +363,6 @@ fn finish(names: FxHashMap<Option<String>, u32>, groups: FxHashMap<(u32, i64), G
         }
     }
     for ((number, bucket), mut group) in groups {
-        group.exact.sort_unstable();
         let point = group.point(usize::try_from(bucket).unwrap_or(0));
         if let Some(service) = services.get_mut(number as usize) {
             service.points.push(point);
@@ -259,8 +396,20 @@ impl<'a> Plain<'a> {
         })
     }
 
+    /// How many of these rows failed by their HTTP status alone.
+    fn failed_by_http(&self, rows: Range<usize>) -> u64 {
+        let Some(http) = self.http else { return 0 };
+        let statuses = http.values().get(rows.clone()).unwrap_or_default();
+        let failed = rows.zip(statuses).filter(|(row, status)| {
+            **status >= 500
+                && http.is_valid(*row)
+                && !self.status.is_some_and(|s| s.is_valid(*row) && i64::from(s.value(*row)) == STATUS_ERROR)
+        });
+        failed.count() as u64
+    }
+
     fn failed(&self, row: usize) -> bool {
-        self.status.is_some_and(|s| s.is_valid(row) && i64::from(s.value(row)) == super::STATUS_ERROR)
+        self.status.is_some_and(|s| s.is_valid(row) && i64::from(s.value(row)) == STATUS_ERROR)
             || self.http.is_some_and(|h| h.is_valid(row) && h.value(row) >= 500)
     }
 }

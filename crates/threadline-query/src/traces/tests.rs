@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use threadline_model::builder::{BatchBuilder, RecordLimits};
 use threadline_model::id::SpanId;
 use threadline_model::record::{LogView, ResourceView, SpanView};
 use threadline_model::schema::{Layout, Table};
 use threadline_model::value::Value;
+use threadline_store::{Append, BatchId, Env, Options, Store};
 
 use super::*;
-use crate::lang;
+use crate::lang::{self, Expr};
+use crate::testing::{T0_US, memory};
 
 const MS: u64 = 1_000_000;
 const BASE: u64 = 1_700_000_000_000_000_000;
@@ -205,4 +208,54 @@ fn services_are_judged_by_their_parents_service() {
     let tight = Guard { memory_bytes_max: 128, ..Guard::default() };
     let capped = services(&shop(), TimeRange::default(), &tight).unwrap();
     assert!(capped.notes.iter().any(|note| note.contains("narrow the range")), "{:?}", capped.notes);
+}
+
+/// A span for RED: service (0 = none), start in s, duration in ms, status, HTTP status (0 = none).
+type Figures = (u8, u16, u32, i32, i64);
+
+fn figures_batch(spans: &[Figures]) -> RecordBatch {
+    let mut builder = builder(Table::Spans);
+    for &(service, start_s, duration_ms, status, http) in spans {
+        match service {
+            0 => builder.set_resource(&ResourceView::default()),
+            _ => resource(&mut builder, &format!("service-{service}")),
+        }
+        let mut span = SpanView::new(TraceId([7; 16]), SpanId([1; 8]));
+        span.start_time_unix_nano = T0_US as u64 * 1000 + u64::from(start_s) * 1_000_000_000;
+        span.end_time_unix_nano = span.start_time_unix_nano + u64::from(duration_ms) * 1_000_000;
+        span.status_code = status;
+        let attributes = [("http.response.status_code", Value::Int(http))];
+        span.attributes = if http == 0 { &[] } else { &attributes };
+        builder.push_span(&span, 0).unwrap();
+    }
+    builder.finish().unwrap().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn red_of_files_is_that_of_memory(
+        batches in prop::collection::vec(prop::collection::vec(
+            (0_u8..4, 0_u16..8000, 0_u32..5000, 0_i32..3, prop::sample::select(vec![0_i64, 200, 404, 500, 503])), 1..200), 1..4),
+        interval_s in prop::sample::select(vec![30_i64, 60, 300]),
+        from_s in prop::option::of(0_i64..4000),
+    ) {
+        let batches: Vec<_> = batches.iter().map(|spans| figures_batch(spans)).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { disk_free_bytes_min: 0, ..Options::default() };
+        let store = Store::open(folder.path(), options, Env::local()).unwrap();
+        for (index, batch) in batches.iter().enumerate() {
+            let append = Append { table: Table::Spans, id: BatchId(index as u128 + 1), batch: batch.clone() };
+            store.append_wait(append).unwrap();
+            store.seal().unwrap();
+        }
+        let files = store.snapshot();
+        prop_assert!(files.spans.memory.is_empty());
+        let range = TimeRange { from_us: from_s.map(|s| T0_US + s * 1_000_000), to_us: None };
+        let request = RedRequest { expr: Expr::All, range, interval_us: Some(interval_s * 1_000_000) };
+        let figures = |snapshot| red(snapshot, &request, &Guard::default()).unwrap();
+        let (got, want) = (figures(&files), figures(&memory(&[], &batches)));
+        prop_assert_eq!(got.services, want.services);
+    }
 }

@@ -40,7 +40,7 @@ use crate::sealed::packs::{Content, FILTER_BYTES_MAX, Known, Place, term_hash};
 use crate::sealed::pages::Groups;
 use crate::sealed::writer::{BLOCK_COLUMNS, BLOCK_TRACES, HeadPlace, KEY_ELIDED, trace_hash};
 use crate::snapshot::{FileMeta, Scan};
-use crate::{IndexPlan, Prune, StoreError, TermList};
+use crate::{IndexPlan, Prune, StoreError, TermList, ValueTest};
 
 /// Rows of a batch at most.
 const BATCH_ROWS_MAX: usize = 8192;
@@ -279,6 +279,15 @@ impl SealedFile {
         let dictionaries = self.dictionaries()?;
         let (rows, unsure) = plan::containing_rows(&dictionaries, text.as_bytes())?;
         Ok((rows, unsure.row_ranges(dictionaries.rows())))
+    }
+
+    /// Whether some row may have a value in a dictionary or integer column that fulfils the test.
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged.
+    pub fn may_have_value(&self, column: &str, test: &ValueTest) -> Result<bool, StoreError> {
+        let plan = IndexPlan::Value { column: column.to_owned(), test: test.clone() };
+        Ok(plan::granules(&self.dictionaries()?, &plan)?.is_none_or(|granules| !granules.is_empty()))
     }
 
     /// Rows that have a term which the plan means, where every such row matches and no other does: their number outside
