@@ -259,5 +259,5 @@ pub mod verdict {
     /// No time was sent; the observed time or the arrival time stands in.
     pub const TIME_MISSING: i64 = 1 << 1;
     /// The sender may not write as the record's service.
-    pub const SENDER_MISMATCH: i64 = 1 << 2;
+    pub const SENDER_MISMATCH: i64 = 1 << 5;
 }

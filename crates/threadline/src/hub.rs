@@ -143,7 +143,8 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
         Store::open(&settings.data_dir, store_options(&settings), env.clone()).map_err(StartError::Store)?;
     tracing::info!(data_dir = %settings.data_dir.display(), "store open");
     let runtimes = Runtimes::new().map_err(StartError::Threads)?;
-    let writer = waiting.start(store.clone(), env.clone(), Arc::clone(&meters)).map_err(StartError::Threads)?;
+    let writer = waiting.start(store.clone(), &settings.environment, env.clone(), Arc::clone(&meters));
+    let writer = writer.map_err(StartError::Threads)?;
 
     let stopping = Arc::new(AtomicBool::new(false));
     let clock = env.clock;

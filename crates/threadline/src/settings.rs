@@ -21,7 +21,7 @@ use threadline_store::RetentionRule;
 
 use self::kind::{
     Address, Bytes, ClientAuth, Count, Demand, Folder, Kind, Mismatch, Period, Retention, SenderRule, Senders,
-    Share, Switch, Verdict, Words,
+    Share, Switch, Verdict, Word, Words,
 };
 
 pub use self::reference::reference;
@@ -102,6 +102,8 @@ settings! {
     otlp_http_address: Address(SocketAddr) = local(4318);
     /// Address of the API and the pages.
     api_address: Address(SocketAddr) = local(7311);
+    /// Environment that the hub's own records say they are of (`deployment.environment.name`), such as `production`.
+    environment: Word(String) = String::new();
     /// Certificate of this hub and those up to its authority, PEM. With it all three ports speak TLS.
     tls_cert: Folder(Option<PathBuf>) = None;
     /// Private key of `tls_cert`, PEM. Both are read again when they change.

@@ -139,9 +139,15 @@ impl Waiting {
     ///
     /// # Errors
     /// When the system gives none.
-    pub(crate) fn start(self, store: Store, env: Env, meters: Arc<Meters>) -> std::io::Result<Writer> {
+    pub(crate) fn start(
+        self,
+        store: Store,
+        environment: &str,
+        env: Env,
+        meters: Arc<Meters>,
+    ) -> std::io::Result<Writer> {
         let Waiting { queue, notes } = self;
-        let mut scribe = Scribe::new(store, env, meters);
+        let mut scribe = Scribe::new(store, environment, env, meters);
         let thread = std::thread::Builder::new()
             .name("threadline-journal".to_owned())
             .spawn(move || scribe.run(&notes))?;
@@ -180,11 +186,12 @@ struct Scribe {
     unqueued: u64,
     unkept: u64,
     unqueued_seen: u64,
+    environment: String,
     instance: String,
 }
 
 impl Scribe {
-    fn new(store: Store, env: Env, meters: Arc<Meters>) -> Self {
+    fn new(store: Store, environment: &str, env: Env, meters: Arc<Meters>) -> Self {
         let mut instance = [0; 8];
         env.rng.fill(&mut instance);
         Self {
@@ -196,6 +203,7 @@ impl Scribe {
             unqueued: 0,
             unkept: 0,
             unqueued_seen: 0,
+            environment: environment.to_owned(),
             instance: format!("{:016x}", u64::from_be_bytes(instance)),
         }
     }
@@ -313,11 +321,14 @@ impl Scribe {
     ) -> Result<Option<arrow_array::RecordBatch>, arrow_schema::ArrowError> {
         let now = self.env.clock.now_us();
         let mut builder = BatchBuilder::new(self.store.layout(Table::Logs), now, RecordLimits::default());
-        let resource = [
+        let mut resource = vec![
             ("service.name", Value::Str(SERVICE)),
             ("service.version", Value::Str(env!("CARGO_PKG_VERSION"))),
             ("service.instance.id", Value::Str(&self.instance)),
         ];
+        if !self.environment.is_empty() {
+            resource.push(("deployment.environment.name", Value::Str(&self.environment)));
+        }
         builder.set_resource(&ResourceView { attributes: &resource, ..ResourceView::default() });
         builder.set_scope(&ScopeView { name: "threadline.door", ..ScopeView::default() });
         for (note, count) in notes {
@@ -427,7 +438,7 @@ mod tests {
     fn a_flood_is_one_record_at_once_and_one_with_the_rest() {
         let folder = tempfile::tempdir().unwrap();
         let (store, env) = store(folder.path());
-        let mut scribe = Scribe::new(store.clone(), env, Arc::new(Meters::new()));
+        let mut scribe = Scribe::new(store.clone(), "", env, Arc::new(Meters::new()));
         let now = scribe.env.clock.now_us();
         for round in 0..3 {
             for _ in 0..1000 {
@@ -453,7 +464,7 @@ mod tests {
             journal.note(note(reason::authn::MISSING, n));
         }
         assert_eq!(meters.door.notes_unqueued.get(), u64::from(sources) - QUEUE_MAX as u64);
-        waiting.start(store.clone(), env, Arc::clone(&meters)).unwrap().stop();
+        waiting.start(store.clone(), "", env, Arc::clone(&meters)).unwrap().stop();
         let kept: i64 = counts(&store, "service:threadline event:security.authn.rejected").iter().sum();
         let dropped: i64 = counts(&store, "service:threadline event:telemetry.dropped").iter().sum();
         assert_eq!((kept, kept + dropped), (MERGED_MAX as i64, i64::from(sources)));

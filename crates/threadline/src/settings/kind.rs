@@ -52,6 +52,8 @@ kinds! {
     Share = "share";
     /// `true` or `false`.
     Switch = "switch";
+    /// One word.
+    Word = "word";
     /// Words with commas between.
     Words = "list";
     /// Retention rules.
@@ -104,6 +106,7 @@ pub const WRITTEN: &[(&str, &str, &str)] = &[
     (Count::NAME, "a whole number, at least 1", "16"),
     (Share::NAME, "a number from 0 to 1", "0.25"),
     (Switch::NAME, "`true` or `false`", "false"),
+    (Word::NAME, "letters, digits, `-`, `_`, `.`; may be empty", "production"),
     (Words::NAME, "a list in the file, commas elsewhere", "https://a.example,https://b.example"),
     (
         Retention::NAME,
@@ -119,6 +122,9 @@ pub const WRITTEN: &[(&str, &str, &str)] = &[
         "identity=spiffe://acme/collector,services=*; identity=gateway.acme.internal,services=shop shop-*",
     ),
 ];
+
+/// Bytes of a word.
+const WORD_BYTES_MAX: usize = 64;
 
 const UNITS_BYTES: &[(&str, u64)] = &[
     ("b", 1),
@@ -391,6 +397,20 @@ impl Kind<bool> for Switch {
 
     fn write(value: &bool) -> String {
         value.to_string()
+    }
+}
+
+impl Kind<String> for Word {
+    fn parse(text: &str) -> Result<String, String> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if text.chars().all(fits) && text.len() <= WORD_BYTES_MAX {
+            return Ok(text.to_owned());
+        }
+        Err(format!("write at most {WORD_BYTES_MAX} letters, digits, `-`, `_`, `.`"))
+    }
+
+    fn write(value: &String) -> String {
+        value.clone()
     }
 }
 

@@ -58,6 +58,7 @@ fn values_are_written_as_people_write_them() {
             "service=a,age_max=30d; event=security.*,age_max=7d",
         ),
         ("tls_cert", "", ""),
+        ("environment", "prod-eu", "prod-eu"),
         ("senders", "identity=a, services=b  c-*;", "identity=a,services=b c-*"),
     ] {
         let name = TABLE.iter().find(|setting| setting.name == name).unwrap().name;
@@ -115,6 +116,11 @@ fn wrong_settings_say_what_is_wrong_and_where() {
             "[[senders]]\nidentity = \"a\"",
             &[],
             "t.toml: senders = `identity=a`: a sender rule needs `identity` and `services`",
+        ),
+        (
+            "environment = \"a b\"",
+            &[],
+            "t.toml: environment = `a b`: write at most 64 letters, digits, `-`, `_`, `.`",
         ),
         ("", &[("tls_cert", "c")], "tls_cert and tls_key belong together: set both or none"),
         ("", &[("tls_client_ca", "c")], "tls_client_ca needs TLS: set tls_cert and tls_key"),

@@ -165,3 +165,15 @@ pub(crate) fn deliver(hub: &Hub, path: &str, message: &impl prost::Message) {
     let reply = send("POST", hub.addresses().otlp_http, path, &headers, &message.encode_to_vec());
     assert_eq!((reply.status, reply.body.len()), (200, 0), "{}", reply.text());
 }
+
+/// Sends protobuf to OTLP/HTTP with a token, if one is given; all of it is answered with success.
+pub(crate) fn deliver_with(hub: &Hub, path: &str, message: &impl prost::Message, token: &str) -> Reply {
+    let authorization = format!("Bearer {token}");
+    let mut headers = vec![("content-type", "application/x-protobuf")];
+    if !token.is_empty() {
+        headers.push(("authorization", &authorization));
+    }
+    let reply = send("POST", hub.addresses().otlp_http, path, &headers, &message.encode_to_vec());
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    reply
+}

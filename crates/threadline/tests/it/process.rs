@@ -55,9 +55,13 @@ impl Process {
     /// Waits until the hub says that it is healthy; fails if it ends instead.
     pub(crate) fn wait_healthy(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        let url = format!("http://{}/healthz", self.api);
+        let secure = self.settings.iter().any(|(name, _)| *name == "THREADLINE_TLS_CERT");
+        let url = format!("{}://{}/healthz", if secure { "https" } else { "http" }, self.api);
+        // That it is the right hub is for others to check.
+        let tls = ureq::tls::TlsConfig::builder().disable_verification(true).build();
+        let agent: ureq::Agent = ureq::Agent::config_builder().tls_config(tls).build().into();
         loop {
-            if ureq::get(&url).call().is_ok() {
+            if agent.get(&url).call().is_ok() {
                 return;
             }
             if let Some(status) = self.child.try_wait().unwrap() {
