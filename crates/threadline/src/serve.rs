@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::{Request, Response};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -25,6 +26,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::door::caller::Peer;
 use crate::door::certificate::Certificate;
+use crate::door::handshakes::Handshakes;
 use crate::door::journal::Journal;
 use crate::door::names::reason::tls as reason;
 use crate::door::notes;
@@ -38,13 +40,14 @@ const CONNECTIONS_MAX: usize = 4096;
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A handshake, with the wait for its turn, must be over within this time.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes at once per listener; further ones wait.
-const HANDSHAKES_MAX: usize = 256;
 /// First byte of a TLS connection: a record with a handshake message (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 /// What is still read of who does not speak TLS, so that they get to see the reply, and for how long.
 const PLAINTEXT_DRAIN_BYTES_MAX: u64 = 64 << 10;
 const PLAINTEXT_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// What is still read of a request that is answered unread, and for how long.
+const DISCARD_BYTES_MAX: usize = 1 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time for a request's headers, and for a connection without a request (HTTP/1.1).
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// Bytes of a request's headers.
@@ -74,7 +77,7 @@ pub(crate) trait Handler: Clone + Send + Sync + 'static {
 pub(crate) struct Front {
     port: Port,
     tls: Option<Arc<Tls>>,
-    handshakes: Semaphore,
+    handshakes: Handshakes,
     connections: AtomicU64,
     journal: Journal,
     meters: Arc<Meters>,
@@ -83,8 +86,7 @@ pub(crate) struct Front {
 impl Front {
     /// The front of a port.
     pub(crate) fn new(port: Port, tls: Option<Arc<Tls>>, journal: Journal, meters: Arc<Meters>) -> Front {
-        let handshakes = Semaphore::new(HANDSHAKES_MAX);
-        Front { port, tls, handshakes, connections: AtomicU64::new(0), journal, meters }
+        Front { port, tls, handshakes: Handshakes::new(), connections: AtomicU64::new(0), journal, meters }
     }
 }
 
@@ -228,7 +230,7 @@ async fn shake_hands(
         }
         front.journal.note(notes::handshake_failed(reason, detail, &peer, presented));
     };
-    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(tls, front, stream)).await;
+    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(tls, front, stream, peer.address)).await;
     match shaken {
         Ok(Hands::Shaken(shaken)) => {
             front.meters.door.handshakes.add(1);
@@ -247,6 +249,10 @@ async fn shake_hands(
             failed(reason, &detail, presented.as_ref());
             None
         }
+        Ok(Hands::TooMany) => {
+            failed(reason::TIMEOUT, "too many handshakes of this address are in progress", None);
+            None
+        }
         Err(_) => {
             failed(reason::TIMEOUT, &format!("not over within {HANDSHAKE_TIMEOUT:?}"), None);
             None
@@ -260,11 +266,13 @@ enum Hands {
     Failed(Failed),
     /// It does not speak TLS; with its first byte.
     Plaintext(TcpStream, u8),
+    /// So many of its handshakes are in progress that this one does not begin.
+    TooMany,
     /// It said nothing at all, as who only looks whether a port is open.
     Gone,
 }
 
-async fn handshake(tls: &Tls, front: &Front, stream: TcpStream) -> Hands {
+async fn handshake(tls: &Tls, front: &Front, stream: TcpStream, address: SocketAddr) -> Hands {
     let mut first = [0];
     match stream.peek(&mut first).await {
         Ok(0) | Err(_) => return Hands::Gone,
@@ -274,8 +282,7 @@ async fn handshake(tls: &Tls, front: &Front, stream: TcpStream) -> Hands {
     if first != TLS_HANDSHAKE {
         return Hands::Plaintext(stream, first);
     }
-    // The semaphore is never closed.
-    let _turn = front.handshakes.acquire().await;
+    let Some(_turn) = front.handshakes.turn(address.ip()).await else { return Hands::TooMany };
     match tls.accept(front.port, stream).await {
         Ok(shaken) => Hands::Shaken(Box::new(shaken)),
         Err(failed) => Hands::Failed(failed),
@@ -313,6 +320,19 @@ async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
         // What is there stays there, so that the socket is always readable: look again a little later.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Reads the rest of a request that is answered without it, within bounds: some clients do not see an answer that comes
+/// while they still send.
+pub(crate) async fn discard(mut body: Incoming) {
+    let read = async {
+        let mut left = DISCARD_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, bytes::Bytes::len)) else { return };
+            left = rest;
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, read).await;
 }
 
 fn http1_settings() -> http1::Builder {

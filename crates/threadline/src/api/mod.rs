@@ -46,7 +46,7 @@ use crate::door::{Door, peer_of};
 use crate::hub::Addresses;
 use crate::ingest::Intake;
 use crate::meters::Meters;
-use crate::serve::Handler;
+use crate::serve::{Handler, discard};
 use crate::settings::Settings;
 
 /// Bytes of a request's body.
@@ -118,31 +118,62 @@ impl Handler for Endpoint {
     }
 }
 
+/// A request that has been let in.
+struct Entered {
+    operation: &'static Operation,
+    /// The path's parameter.
+    parameter: String,
+    caller: Caller,
+    asked: Asked,
+}
+
 impl Api {
     async fn route(self: &Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
-        let (peer, asked) = (peer_of(request.extensions()), Asked::of(&request));
+        let (head, body) = request.into_parts();
+        match self.enter(&head) {
+            Ok(entered) => self.serve(&head, body, entered).await,
+            Err(problem) => {
+                discard(body).await;
+                Err(problem)
+            }
+        }
+    }
+
+    /// What is asked for, and by whom, if they may.
+    fn enter(&self, head: &http::request::Parts) -> Result<Entered, Problem> {
+        let peer = peer_of(&head.extensions);
+        let asked = Asked::of(&head.method, &head.uri, &head.headers);
         let unknown = |reason, problem: Problem| {
             self.door.unknown(reason, &peer, &asked, problem.status().as_u16());
             problem
         };
-        check_host(self.addresses.api, request.headers(), request.uri())
+        check_host(self.addresses.api, &head.headers, &head.uri)
             .map_err(|problem| unknown(reason::UNKNOWN_HOST, problem))?;
-        let (operation, parameter) = match operations::find(request.method(), request.uri().path()) {
+        let (operation, parameter) = match operations::find(&head.method, head.uri.path()) {
             Found::Operation(operation, parameter) => (operation, parameter),
             Found::Methods(methods) => {
                 return Err(unknown(reason::METHOD_NOT_ALLOWED, Problem::method(methods)));
             }
             Found::Nothing => {
-                let detail =
-                    format!("nothing is at {}; /openapi.json says what is where", request.uri().path());
+                let detail = format!("nothing is at {}; /openapi.json says what is where", head.uri.path());
                 return Err(unknown(reason::NO_ROUTE, Problem::not_found(detail)));
             }
         };
         let endpoint = roles::find(Port::Api, operation.method.as_str(), operation.path);
-        let admitted = self.door.admit(endpoint, Port::Api, Arc::clone(&peer), request.headers(), &asked);
+        let admitted = self.door.admit(endpoint, Port::Api, Arc::clone(&peer), &head.headers, &asked);
         let caller = admitted.map_err(|refused| Problem::refused(&refused))?;
-        let params = Params::of(operation, request.uri(), self.clock.now_us())?;
-        let (head, body) = request.into_parts();
+        Ok(Entered { operation, parameter, caller, asked })
+    }
+
+    /// Answers who has been let in.
+    async fn serve(
+        self: &Arc<Self>,
+        head: &http::request::Parts,
+        body: Incoming,
+        entered: Entered,
+    ) -> Result<Response<Body>, Problem> {
+        let Entered { operation, parameter, caller, asked } = entered;
+        let params = Params::of(operation, &head.uri, self.clock.now_us())?;
         let body = match operation.bodies {
             [] => Document::default(),
             _ => document(&head.headers, body).await?,

@@ -12,6 +12,7 @@
 pub(crate) mod caller;
 pub(crate) mod certificate;
 mod exposure;
+pub(crate) mod handshakes;
 pub(crate) mod journal;
 mod limiter;
 pub(crate) mod meters;

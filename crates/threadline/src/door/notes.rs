@@ -35,11 +35,11 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// What a request asks for. Its query is left out: it may hold anything.
-    pub(crate) fn of<B>(request: &http::Request<B>) -> Asked {
-        let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    pub(crate) fn of(method: &http::Method, uri: &http::Uri, headers: &http::HeaderMap) -> Asked {
+        let parent = headers.get("traceparent").and_then(|value| value.to_str().ok());
         Asked {
-            method: cut(request.method().as_str(), METHOD_CHARS_MAX),
-            path: cut(request.uri().path(), PATH_CHARS_MAX),
+            method: cut(method.as_str(), METHOD_CHARS_MAX),
+            path: cut(uri.path(), PATH_CHARS_MAX),
             trace: parent.and_then(trace_of),
         }
     }
@@ -183,9 +183,10 @@ pub(crate) fn denied(
         event: event::AUTHZ_DENIED,
         severity: WARN,
         body: format!(
-            "{} from {} may not {action} {} {}",
+            "{} from {} may not {} {} {}",
             caller.who(),
             caller.peer.shown(),
+            action.replace('_', " "),
             resource.0,
             cut(resource.1, PATH_CHARS_MAX)
         ),
@@ -291,7 +292,7 @@ mod tests {
             (String::new(), false),
         ] {
             let request = http::Request::get("/a?b").header("traceparent", &parent).body(()).unwrap();
-            let asked = Asked::of(&request);
+            let asked = Asked::of(request.method(), request.uri(), request.headers());
             assert_eq!((asked.path.as_str(), asked.trace.is_some()), ("/a", want), "{parent}");
         }
     }

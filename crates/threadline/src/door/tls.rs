@@ -377,6 +377,8 @@ fn reason_of(error: &rustls::Error) -> &'static str {
         },
         Error::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13
+            // What came before TLS 1.2 has none.
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired
             | PeerIncompatible::SupportedVersionsExtensionRequired
             | PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled,

@@ -22,7 +22,7 @@ use crate::door::notes::Asked;
 use crate::door::roles::{self, Port};
 use crate::door::{Door, peer_of};
 use crate::meters::Transport;
-use crate::serve::Handler;
+use crate::serve::{Handler, discard};
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
@@ -54,7 +54,8 @@ impl Handler for Endpoint {
         if let Some(response) = not_grpc(&request) {
             return response;
         }
-        let (peer, asked) = (peer_of(request.extensions()), Asked::of(&request));
+        let peer = peer_of(request.extensions());
+        let asked = Asked::of(request.method(), request.uri(), request.headers());
         let path = request.uri().path();
         let signal = match path {
             "/opentelemetry.proto.collector.logs.v1.LogsService/Export" => Signal::Logs,
@@ -69,7 +70,10 @@ impl Handler for Endpoint {
         let endpoint = roles::find(Port::Grpc, "POST", path);
         let caller = match self.door.admit(endpoint, Port::Grpc, peer, request.headers(), &asked) {
             Ok(caller) => caller,
-            Err(refused) => return failed(&refused.status()),
+            Err(refused) => {
+                discard(request.into_body()).await;
+                return failed(&refused.status());
+            }
         };
         let encoding = request
             .headers()

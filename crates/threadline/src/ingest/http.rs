@@ -23,7 +23,7 @@ use crate::door::notes::Asked;
 use crate::door::roles::{self, Port};
 use crate::door::{Door, Refused, peer_of};
 use crate::meters::Transport;
-use crate::serve::Handler;
+use crate::serve::{Handler, discard};
 
 /// Seconds that a browser may remember a preflight.
 const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
@@ -82,7 +82,8 @@ impl Endpoint {
 
     async fn route(&self, request: Request<Incoming>) -> Response<Body> {
         let format = format_of(request.headers());
-        let (peer, asked) = (peer_of(request.extensions()), Asked::of(&request));
+        let peer = peer_of(request.extensions());
+        let asked = Asked::of(request.method(), request.uri(), request.headers());
         let signal = match request.uri().path() {
             "/v1/logs" => Some(Signal::Logs),
             "/v1/traces" => Some(Signal::Traces),
@@ -94,6 +95,7 @@ impl Endpoint {
                     "nothing is at {path}: this port takes OTLP/HTTP at /v1/logs, /v1/traces and /v1/metrics, and \
                      JSON lines at /v1/jsonl"
                 );
+                discard(request.into_body()).await;
                 return failure(format, StatusCode::NOT_FOUND, code::NOT_FOUND, &message);
             }
         };
@@ -102,7 +104,10 @@ impl Endpoint {
                 let endpoint = roles::find(Port::Http, "POST", request.uri().path());
                 let caller = match self.door.admit(endpoint, Port::Http, peer, request.headers(), &asked) {
                     Ok(caller) => caller,
-                    Err(refused) => return not_let_in(format, &refused),
+                    Err(refused) => {
+                        discard(request.into_body()).await;
+                        return not_let_in(format, &refused);
+                    }
                 };
                 let sender = self.door.sender(&caller);
                 let (response, misnamed) = match signal {

@@ -186,7 +186,36 @@ fn commands_come_over_tls_with_token_and_certificate() {
         assert_eq!(said.code, code, "{name}: {all}");
         assert!(all.contains(part), "{name}: no {part:?} in {all}");
     }
+    // curl speaks HTTP/2 here, and sees the answer to a request whose body nobody wanted.
+    for (token, want) in [(None, "401"), (Some(&reader), "403"), (Some(&sender), "200")] {
+        for _ in 0..5 {
+            assert_eq!(curl(&format!("{otlp}/v1/logs"), &authority, token), want);
+        }
+    }
     let said = run(&["stats", "--hub", &url], "", &[(read.0, &read.1)]);
     assert_eq!(said.code, 3, "who does not know the authority does not trust it: {}", said.err);
     hub.stop();
+}
+
+/// The status that curl sees, by HTTP/2.
+fn curl(url: &str, authority: &Path, token: Option<&std::path::PathBuf>) -> String {
+    let body = r#"{"resourceLogs":[]}"#;
+    let mut command = Command::new("curl");
+    command.args([
+        "--silent",
+        "--show-error",
+        "--http2",
+        "--write-out",
+        "%{http_code}",
+        "--output",
+        "/dev/null",
+    ]);
+    command.args(["--header", "content-type: application/json", "--data", body, "--cacert", shown(authority)]);
+    if let Some(path) = token {
+        let token = std::fs::read_to_string(path).unwrap();
+        command.args(["--header", &format!("authorization: Bearer {}", token.trim())]);
+    }
+    let output = command.arg(url).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }

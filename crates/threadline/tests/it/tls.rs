@@ -75,6 +75,8 @@ fn hello(version: [u8; 2], suite: [u8; 2]) -> Vec<u8> {
         0, 13, 0, 4, 0, 2, 4, 3, // signature algorithms: ECDSA with P-256 and SHA-256
         0, 23, 0, 0, // extended master secret
     ];
+    // Before TLS 1.2 there were no signature algorithms.
+    let extensions = if version < [3, 3] { &extensions[..14] } else { extensions };
     let mut body = version.to_vec();
     body.extend([7; 32]);
     body.extend([0, 0, 2, suite[0], suite[1], 1, 0]);
