@@ -133,6 +133,11 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
         Door::new(&settings, env.clone(), Arc::clone(&meters), journal.clone()).map_err(StartError::Door)?;
     let door = Arc::new(door);
 
+    if settings.insecure {
+        tracing::warn!(
+            "insecure: the hub listens wherever it is told to, with TLS and authentication or without"
+        );
+    }
     let bind = |setting, address| bind(address).map_err(|source| StartError::Bind { setting, address, source });
     let (grpc_listener, grpc_address) = bind("otlp_grpc_address", settings.otlp_grpc_address)?;
     let (http_listener, http_address) = bind("otlp_http_address", settings.otlp_http_address)?;

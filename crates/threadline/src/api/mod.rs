@@ -142,7 +142,7 @@ impl Api {
     /// What is asked for, and by whom, if they may.
     fn enter(&self, head: &http::request::Parts) -> Result<Entered, Problem> {
         let peer = peer_of(&head.extensions);
-        let asked = Asked::of(&head.method, &head.uri, &head.headers);
+        let mut asked = Asked::of(&head.method, &head.uri, &head.headers);
         let unknown = |reason, problem: Problem| {
             self.door.unknown(reason, &peer, &asked, problem.status().as_u16());
             problem
@@ -160,6 +160,7 @@ impl Api {
             }
         };
         let endpoint = roles::find(Port::Api, operation.method.as_str(), operation.path);
+        asked.route = Some(operation.path);
         let admitted = self.door.admit(endpoint, Port::Api, Arc::clone(&peer), &head.headers, &asked);
         let caller = admitted.map_err(|refused| Problem::refused(&refused))?;
         Ok(Entered { operation, parameter, caller, asked })

@@ -20,15 +20,9 @@ pub(super) struct HubArgs {
     #[arg(long, value_name = "URL", env = "THREADLINE_HUB", default_value = "http://127.0.0.1:7311")]
     pub(super) hub: String,
     /// Token to show to the hub. Other users of this machine may see it in the list of processes: rather use the variable or a file.
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "THREADLINE_TOKEN",
-        hide_env_values = true,
-        conflicts_with = "token_file"
-    )]
+    #[arg(long, value_name = "TOKEN", env = "THREADLINE_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// File with the token.
+    /// File with the token; one that is given as such wins.
     #[arg(long, value_name = "FILE", env = "THREADLINE_TOKEN_FILE")]
     token_file: Option<PathBuf>,
     /// Authorities that the hub's certificate may be of, PEM; without it the usual ones of the web.
@@ -75,9 +69,9 @@ impl HubArgs {
             .timeout_recv_response(reply_timeout)
             .tls_config(tls.build())
             .build();
-        let token = match &self.token_file {
-            Some(path) => Some(text(path)?),
-            None => self.token.clone(),
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => Some(token.clone()),
+            (None, file) => file.as_deref().map(text).transpose()?,
         };
         let authorization = token.map(|token| format!("Bearer {}", token.trim()));
         if authorization.as_ref().is_some_and(|value| http::HeaderValue::from_str(value).is_err()) {

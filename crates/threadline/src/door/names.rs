@@ -22,6 +22,7 @@ pub(crate) mod key {
     pub(crate) const PEER_ADDRESS: &str = "network.peer.address";
     pub(crate) const PEER_PORT: &str = "network.peer.port";
     pub(crate) const PATH: &str = "url.path";
+    pub(crate) const ROUTE: &str = "http.route";
     pub(crate) const SERVER_PORT: &str = "server.port";
     pub(crate) const STATUS: &str = "http.response.status_code";
     pub(crate) const TLS_CLIENT_HASH: &str = "tls.client.hash.sha256";
@@ -32,6 +33,7 @@ pub(crate) mod key {
     pub(crate) const TLS_VERSION: &str = "tls.protocol.version";
     pub(crate) const USER_ID: &str = "user.id";
     pub(crate) const USER_NAME: &str = "user.name";
+    pub(crate) const USER_AGENT: &str = "user_agent.original";
     pub(crate) const QUERY: &str = "db.query.text";
     pub(crate) const ROWS: &str = "db.response.returned_rows";
     // Our own.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use http::header::USER_AGENT;
 use threadline_model::id::{SpanId, TraceId};
 
 use super::caller::{Caller, Peer};
@@ -13,7 +14,7 @@ use super::names::{BEARER, ISSUER, SERVER_SIDE, actor, event, key, outcome};
 
 /// Characters of a method that is noted.
 const METHOD_CHARS_MAX: usize = 32;
-/// Characters of a path that is noted.
+/// Characters of a path that is noted, and of what a client calls itself.
 const PATH_CHARS_MAX: usize = 256;
 /// Characters of TLS's own words.
 const DETAIL_CHARS_MAX: usize = 256;
@@ -29,6 +30,9 @@ const WARN: i32 = 13;
 pub(crate) struct Asked {
     pub(crate) method: String,
     pub(crate) path: String,
+    /// The endpoint's path, with `{name}` for a parameter, once it is known.
+    pub(crate) route: Option<&'static str>,
+    user_agent: Option<String>,
     /// The trace that the request says it belongs to (W3C `traceparent`).
     pub(crate) trace: Option<(TraceId, SpanId)>,
 }
@@ -40,6 +44,10 @@ impl Asked {
         Asked {
             method: cut(method.as_str(), METHOD_CHARS_MAX),
             path: cut(uri.path(), PATH_CHARS_MAX),
+            route: None,
+            user_agent: headers
+                .get(USER_AGENT)
+                .map(|agent| cut(&String::from_utf8_lossy(agent.as_bytes()), PATH_CHARS_MAX)),
             trace: parent.and_then(trace_of),
         }
     }
@@ -80,8 +88,12 @@ fn address_fields(address: SocketAddr, server_port: u16) -> Vec<(&'static str, F
     ]
 }
 
-fn asked_fields(asked: &Asked, status: u16) -> [(&'static str, Field); 3] {
-    [text(key::METHOD, &asked.method), text(key::PATH, &asked.path), int(key::STATUS, status)]
+fn asked_fields(asked: &Asked, status: u16) -> Vec<(&'static str, Field)> {
+    let mut fields =
+        vec![text(key::METHOD, &asked.method), text(key::PATH, &asked.path), int(key::STATUS, status)];
+    fields.extend(asked.route.map(|route| text(key::ROUTE, route)));
+    fields.extend(asked.user_agent.as_ref().map(|agent| text(key::USER_AGENT, agent)));
+    fields
 }
 
 fn certificate_fields(certificate: &Certificate) -> [(&'static str, Field); 4] {

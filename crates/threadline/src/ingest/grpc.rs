@@ -55,7 +55,7 @@ impl Handler for Endpoint {
             return response;
         }
         let peer = peer_of(request.extensions());
-        let asked = Asked::of(request.method(), request.uri(), request.headers());
+        let mut asked = Asked::of(request.method(), request.uri(), request.headers());
         let path = request.uri().path();
         let signal = match path {
             "/opentelemetry.proto.collector.logs.v1.LogsService/Export" => Signal::Logs,
@@ -68,6 +68,7 @@ impl Handler for Endpoint {
             }
         };
         let endpoint = roles::find(Port::Grpc, "POST", path);
+        asked.route = Some(endpoint.path);
         let caller = match self.door.admit(endpoint, Port::Grpc, peer, request.headers(), &asked) {
             Ok(caller) => caller,
             Err(refused) => {

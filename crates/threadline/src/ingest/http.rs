@@ -83,7 +83,7 @@ impl Endpoint {
     async fn route(&self, request: Request<Incoming>) -> Response<Body> {
         let format = format_of(request.headers());
         let peer = peer_of(request.extensions());
-        let asked = Asked::of(request.method(), request.uri(), request.headers());
+        let mut asked = Asked::of(request.method(), request.uri(), request.headers());
         let signal = match request.uri().path() {
             "/v1/logs" => Some(Signal::Logs),
             "/v1/traces" => Some(Signal::Traces),
@@ -102,6 +102,7 @@ impl Endpoint {
         match (request.method(), signal) {
             (&Method::POST, signal) => {
                 let endpoint = roles::find(Port::Http, "POST", request.uri().path());
+                asked.route = Some(endpoint.path);
                 let caller = match self.door.admit(endpoint, Port::Http, peer, request.headers(), &asked) {
                     Ok(caller) => caller,
                     Err(refused) => {

@@ -316,6 +316,8 @@ fn every_query_is_recorded_with_who_asked_and_how_many_rows() {
         assert!(text.contains(part), "{path}: {text}");
         assert_eq!(attributes["user.id"], format!("token:{}", &read[3..15]), "{row}");
         assert_eq!(attributes["user.name"], "reader");
+        let noted = attributes["http.route"].as_str().unwrap();
+        assert!(noted.split('{').next().is_some_and(|start| path.starts_with(start)), "{path}: {row}");
         assert!(attributes["threadline.duration_s"].as_f64().unwrap() > 0.0, "{row}");
     }
     // A tail is recorded when it opens, and when its reader goes.
