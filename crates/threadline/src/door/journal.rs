@@ -36,9 +36,9 @@ const EVERY: Duration = Duration::from_millis(250);
 /// After a record of something that is merged, the next of the same comes this much later.
 const MERGE_EVERY: Duration = Duration::from_secs(10);
 /// Kinds of things that are merged at once.
-const MERGED_MAX: usize = 1024;
+const MERGED_MAX: usize = 4096;
 /// How often a batch is tried while the store takes nothing, and the longest pause in between.
-const ATTEMPTS_MAX: u32 = 30;
+const ATTEMPTS_MAX: u32 = 10;
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A value of a note.
@@ -186,6 +186,8 @@ struct Scribe {
     unqueued: u64,
     unkept: u64,
     unqueued_seen: u64,
+    /// When the last record of what was dropped was written, monotonic.
+    dropped_written: Option<Duration>,
     environment: String,
     instance: String,
 }
@@ -203,6 +205,7 @@ impl Scribe {
             unqueued: 0,
             unkept: 0,
             unqueued_seen: 0,
+            dropped_written: None,
             environment: environment.to_owned(),
             instance: format!("{:016x}", u64::from_be_bytes(instance)),
         }
@@ -262,19 +265,25 @@ impl Scribe {
             merged.written = Some(now);
             true
         });
-        self.note_dropped();
+        self.note_dropped(all);
         while !self.ready.is_empty() {
             let batch: Vec<_> = self.ready.drain(..self.ready.len().min(BATCH_MAX)).collect();
             self.append(&batch, all);
         }
     }
 
-    /// What was dropped is a record too.
-    fn note_dropped(&mut self) {
+    /// What was dropped is a record too: one at once, and then one per interval.
+    fn note_dropped(&mut self, all: bool) {
         let unqueued = self.meters.door.notes_unqueued.get();
-        let full = std::mem::take(&mut self.unqueued) + unqueued.saturating_sub(self.unqueued_seen);
+        self.unqueued += unqueued.saturating_sub(self.unqueued_seen);
         self.unqueued_seen = unqueued;
-        let unkept = std::mem::take(&mut self.unkept);
+        let now = self.env.clock.monotonic();
+        let due = self.dropped_written.is_none_or(|written| now.saturating_sub(written) >= MERGE_EVERY);
+        if self.unqueued + self.unkept == 0 || !(due || all) {
+            return;
+        }
+        self.dropped_written = Some(now);
+        let (full, unkept) = (std::mem::take(&mut self.unqueued), std::mem::take(&mut self.unkept));
         let now = self.env.clock.now_us();
         for (reason, count) in [(reason::dropped::QUEUE_FULL, full), (reason::dropped::UNREACHABLE, unkept)] {
             if count > 0 {
