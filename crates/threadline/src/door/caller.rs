@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, TOKEN};
 use super::names::actor;
 use super::roles::Roles;
 use super::tokens::Token;
@@ -89,6 +89,6 @@ impl Caller {
     /// several may have a token.
     pub(crate) fn sender(&self) -> Option<String> {
         let certificate = self.peer.certificate.as_ref().map(|certificate| certificate.identity.clone());
-        certificate.or_else(|| self.token.as_ref().map(|token| format!("token:{}", token.name)))
+        certificate.or_else(|| self.token.as_ref().map(|token| format!("{TOKEN}{}", token.name)))
     }
 }

@@ -8,6 +8,8 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 /// Characters of a name that is taken from a certificate.
 const NAME_CHARS_MAX: usize = 256;
+/// What stands before the name of a token where senders are named: no certificate passes for a token.
+pub(super) const TOKEN: &str = "token:";
 /// Alternative names that are looked at.
 const NAMES_MAX: usize = 32;
 
@@ -58,6 +60,9 @@ impl Certificate {
         let common = certificate.subject().common_name().ok().flatten();
         let common = common.map(|name| shown(&name.value())).filter(|name| !name.is_empty());
         read.identity = uris.first().or(names.first()).or(common.as_ref()).cloned().unwrap_or_default();
+        if read.identity.starts_with(TOKEN) {
+            read.identity.insert_str(0, "certificate:");
+        }
         let last = |uri: &String| uri.rsplit('/').next().map(str::to_owned);
         let label = |name: &String| name.split('.').next().map(str::to_owned);
         read.services = uris
@@ -111,6 +116,7 @@ mod tests {
                 &["spiffe://acme/ns/prod/sa/pay", "pay"],
             ),
             ("", &[], &[], "", &[]),
+            ("token:x", &[], &[], "certificate:token:x", &["token:x"]),
             ("a\nb", &[], &[], "a?b", &["a?b"]),
             ("", &["*.acme.internal"], &[], "*.acme.internal", &["*.acme.internal"]),
         ] {

@@ -2,7 +2,7 @@
 //!
 //! Whoever notes something never waits: notes go through a queue with a bound to one thread, which writes them in
 //! batches. Notes of a kind that strangers can cause at will (failed handshakes, rejected tokens, unknown paths) are
-//! *merged*: of one event, reason, source and port there is a record at once, and then one per interval with a count.
+//! *merged*: of one event, reason, source, port and subject there is a record at once, and then one per interval with a count.
 //! Notes that do not fit the queue, the table of what is merged, or a store that takes nothing for long, are counted,
 //! and the count is a record too.
 //!
@@ -57,6 +57,8 @@ pub(crate) struct MergeKey {
     pub(crate) reason: &'static str,
     pub(crate) source: IpAddr,
     pub(crate) port: u16,
+    /// Who it is and what is concerned, of those who are known; strangers are all one.
+    pub(crate) subject: String,
 }
 
 /// Something that happened.
@@ -408,7 +410,13 @@ mod tests {
             severity: 13,
             body: "no".to_owned(),
             fields: vec![(key::REASON, Field::Text(reason.to_owned()))],
-            merge: Some(MergeKey { event: event::AUTHN_REJECTED, reason, source, port: 1 }),
+            merge: Some(MergeKey {
+                event: event::AUTHN_REJECTED,
+                reason,
+                source,
+                port: 1,
+                subject: String::new(),
+            }),
             trace: None,
             at_us: 0,
         }

@@ -38,7 +38,7 @@ use threadline_store::Env;
 use self::caller::{Caller, Peer};
 use self::journal::Journal;
 use self::limiter::Limiter;
-use self::names::reason;
+use self::names::{outcome, reason};
 use self::notes::Asked;
 use self::roles::{Endpoint, Port, Role, Roles};
 use self::senders::Senders;
@@ -197,7 +197,8 @@ impl Door {
         let needs = needs.join(" or ");
         self.meters.door.denied.add(1);
         let resource = ("endpoint", endpoint.path);
-        self.journal.note(notes::denied(reason::authz::MISSING_SCOPE, &caller, asked, 403, &needs, resource));
+        let reason = reason::authz::MISSING_SCOPE;
+        self.journal.note(notes::denied(reason, &caller, asked, 403, &needs, resource, outcome::DENIED));
         Err(Refused::Forbidden(format!("this needs the role {needs}; {} has {}", caller.who(), caller.roles)))
     }
 
@@ -285,14 +286,9 @@ impl Door {
         self.meters.door.misnamed.add(services.len() as u64);
         for service in services {
             let resource = ("service", service.as_str());
-            self.journal.note(notes::denied(
-                reason::authz::NO_PERMISSION,
-                caller,
-                asked,
-                200,
-                "write_as",
-                resource,
-            ));
+            let outcome = if self.senders.refuses(service) { outcome::DENIED } else { outcome::SUCCESS };
+            let reason = reason::authz::NO_PERMISSION;
+            self.journal.note(notes::denied(reason, caller, asked, 200, "write_as", resource, outcome));
         }
     }
 

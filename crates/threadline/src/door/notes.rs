@@ -105,8 +105,8 @@ fn certificate_fields(certificate: &Certificate) -> [(&'static str, Field); 4] {
     ]
 }
 
-fn merge(event: &'static str, reason: &'static str, address: SocketAddr, port: u16) -> Option<MergeKey> {
-    Some(MergeKey { event, reason, source: source(address.ip()), port })
+fn merge(event: &'static str, reason: &'static str, peer: &Peer, subject: String) -> Option<MergeKey> {
+    Some(MergeKey { event, reason, source: source(peer.address.ip()), port: peer.server_port, subject })
 }
 
 /// A handshake that failed.
@@ -135,7 +135,7 @@ pub(crate) fn handshake_failed(
             cut(detail, DETAIL_CHARS_MAX)
         ),
         fields,
-        merge: merge(event::HANDSHAKE_FAILED, reason, address, server_port),
+        merge: merge(event::HANDSHAKE_FAILED, reason, peer, String::new()),
         trace: None,
         at_us: 0,
     }
@@ -166,13 +166,13 @@ pub(crate) fn rejected(
         severity: WARN,
         body: format!("{} {} from {} not let in: {reason}", asked.method, asked.path, peer.shown()),
         fields,
-        merge: merge(event::AUTHN_REJECTED, reason, peer.address, peer.server_port),
+        merge: merge(event::AUTHN_REJECTED, reason, peer, token_id.unwrap_or_default().to_owned()),
         trace: asked.trace,
         at_us: 0,
     }
 }
 
-/// Who is known, and may not do that.
+/// Who is known, and may not do that. It may have been done nevertheless, and marked: that is the outcome.
 pub(crate) fn denied(
     reason: &'static str,
     caller: &Caller,
@@ -180,13 +180,14 @@ pub(crate) fn denied(
     status: u16,
     action: &str,
     resource: (&str, &str),
+    outcome: &'static str,
 ) -> Note {
     let mut fields = peer_fields(&caller.peer);
     fields.extend(asked_fields(asked, status));
     fields.extend(caller_fields(caller));
     fields.extend([
         text(key::REASON, reason),
-        text(key::OUTCOME, outcome::DENIED),
+        text(key::OUTCOME, outcome),
         text(key::AUTHZ_ACTION, action),
         text(key::RESOURCE_TYPE, resource.0),
         text(key::RESOURCE_ID, cut(resource.1, PATH_CHARS_MAX)),
@@ -203,7 +204,7 @@ pub(crate) fn denied(
             cut(resource.1, PATH_CHARS_MAX)
         ),
         fields,
-        merge: merge(event::AUTHZ_DENIED, reason, caller.peer.address, caller.peer.server_port),
+        merge: merge(event::AUTHZ_DENIED, reason, &caller.peer, format!("{} {}", caller.id(), resource.1)),
         trace: asked.trace,
         at_us: 0,
     }
@@ -219,7 +220,7 @@ pub(crate) fn endpoint_unknown(reason: &'static str, peer: &Peer, asked: &Asked,
         severity: WARN,
         body: format!("{} {} from {}: {reason}", asked.method, asked.path, peer.shown()),
         fields,
-        merge: merge(event::ENDPOINT_UNKNOWN, reason, peer.address, peer.server_port),
+        merge: merge(event::ENDPOINT_UNKNOWN, reason, peer, String::new()),
         trace: asked.trace,
         at_us: 0,
     }

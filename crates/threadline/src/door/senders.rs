@@ -34,6 +34,11 @@ impl Senders {
         Sender { name, judge: Arc::new(move |service| senders.judge(&caller, service)) }
     }
 
+    /// Whether records of a service that a sender may not write as are refused.
+    pub(crate) fn refuses(&self, service: &str) -> bool {
+        service == SERVICE || self.mismatch == Mismatch::Refuse
+    }
+
     fn judge(&self, caller: &Caller, service: &str) -> Standing {
         let sender = caller.sender();
         let ruled = sender.as_deref().is_some_and(|sender| {

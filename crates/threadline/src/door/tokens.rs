@@ -16,7 +16,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -400,6 +400,9 @@ impl TokenFile {
     fn replace(&self, text: &str) -> io::Result<()> {
         let beside = self.folder.join("tokens.json.new");
         let mut file = private(&beside)?;
+        // Whoever makes a token as root makes it for the hub, whose folder it is.
+        let owner = std::fs::metadata(&self.folder)?;
+        let _ = std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()));
         file.set_len(0)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
