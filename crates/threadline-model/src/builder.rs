@@ -18,6 +18,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::record::{Attribute, LogView, ResourceView, ScopeView, SpanView};
 use crate::schema::{KeyType, Layout, Origin, Table, fixed, verdict};
+use crate::sender::{MISNAMED_MAX, SENDER_KEY, Sender, Standing};
 use crate::value::{ObjectWriter, Value, same, write_str};
 
 /// Caps on one record. A record beyond them is refused alone.
@@ -75,6 +76,8 @@ pub struct BatchBuilder {
     limits: RecordLimits,
     rows: usize,
     bytes: usize,
+    sender: Option<Sender>,
+    misnamed: Vec<String>,
     keys: Keys,
     resources: Resources,
     resource: Dict,
@@ -122,6 +125,8 @@ impl BatchBuilder {
             limits,
             rows: 0,
             bytes: 0,
+            sender: None,
+            misnamed: Vec::new(),
             keys: Keys::default(),
             resources: Resources::default(),
             resource: Dict::default(),
@@ -160,6 +165,17 @@ impl BatchBuilder {
         }
     }
 
+    /// Says who sends the records that follow. Before the first resource.
+    pub fn set_sender(&mut self, sender: Sender) {
+        self.sender = Some(sender);
+    }
+
+    /// Services that the sender may not write as, of which there were records; the first
+    /// [`MISNAMED_MAX`] of them.
+    pub fn misnamed(&self) -> &[String] {
+        &self.misnamed
+    }
+
     /// The table.
     pub fn table(&self) -> Table {
         self.layout.table
@@ -186,6 +202,15 @@ impl BatchBuilder {
     /// Sets a resource that was not set before, or is not remembered.
     #[inline(never)]
     fn new_resource(&mut self, resource: &ResourceView<'_>) {
+        let sender = self.sender.clone();
+        let mut attributes = Vec::new();
+        let mut resource = *resource;
+        if let Some(sender) = &sender {
+            // Nobody names another sender, or none.
+            attributes.extend(resource.attributes.iter().copied().filter(|(key, _)| *key != SENDER_KEY));
+            attributes.extend(sender.name.as_deref().map(|name| (SENDER_KEY, Value::Str(name))));
+            resource.attributes = &attributes;
+        }
         let find = |key: &str| {
             resource.attributes.iter().find_map(|(k, v)| match v {
                 Value::Str(text) if *k == key => Some(*text),
@@ -199,6 +224,7 @@ impl BatchBuilder {
             instance: key(&mut self.instance, find("service.instance.id")),
             resource: NO_KEY,
             columns: columns_start..columns_start,
+            standing: self.standing(find("service.name").unwrap_or_default()),
         };
         for (index, promoted) in self.layout.promoted.iter().enumerate() {
             if promoted.origin == Origin::Resource
@@ -222,6 +248,18 @@ impl BatchBuilder {
             set.resource = self.resource.intern(&json);
         }
         self.resources.remember(set);
+    }
+
+    /// Whether the sender may write as this service.
+    fn standing(&mut self, service: &str) -> Standing {
+        let standing = self.sender.as_ref().map_or(Standing::Allowed, |sender| (sender.judge)(service));
+        if standing != Standing::Allowed
+            && self.misnamed.len() < MISNAMED_MAX
+            && !self.misnamed.iter().any(|known| known == service)
+        {
+            self.misnamed.push(service.to_owned());
+        }
+        standing
     }
 
     /// Sets the instrumentation scope of the records that follow.
@@ -331,6 +369,9 @@ impl BatchBuilder {
         texts: usize,
         texts_field: &'static str,
     ) -> Result<(), (&'static str, String)> {
+        if let Standing::Refused(reason) = &self.resources.current.standing {
+            return Err(("resource.service.name", reason.clone()));
+        }
         if attributes.len() > self.limits.attributes_max {
             let reason = format!(
                 "{} attributes, at most {} are taken: send fewer",
@@ -377,7 +418,11 @@ impl BatchBuilder {
         if let Some(sent) = placed.sent {
             self.sent.set(row, sent);
         }
-        self.verdict.set_unless_zero(row, verdict | placed.verdict);
+        let misnamed = match self.resources.current.standing {
+            Standing::Allowed => 0,
+            _ => verdict::SENDER_MISMATCH,
+        };
+        self.verdict.set_unless_zero(row, verdict | placed.verdict | misnamed);
         self.flags.set_unless_zero(row, i64::from(flags));
         self.dropped_attributes.set_unless_zero(row, i64::from(dropped_attributes_count));
         self.scope.set_key(row, self.scope_key);
@@ -547,11 +592,12 @@ struct SetResource {
     instance: i32,
     resource: i32,
     columns: Range<u32>,
+    standing: Standing,
 }
 
 impl Default for SetResource {
     fn default() -> Self {
-        Self { service: NO_KEY, instance: NO_KEY, resource: NO_KEY, columns: 0..0 }
+        Self { service: NO_KEY, instance: NO_KEY, resource: NO_KEY, columns: 0..0, standing: Standing::Allowed }
     }
 }
 
@@ -1111,5 +1157,36 @@ mod tests {
         assert_eq!(builder.push_log(&log, 0).unwrap_err().0, "attributes");
         builder.push_log(&LogView::default(), 0).unwrap();
         assert_eq!(builder.finish().unwrap().unwrap().num_rows(), 1);
+    }
+
+    #[test]
+    fn a_sender_is_named_and_writes_as_itself_only() {
+        let judge = |service: &str| match service {
+            "shop" => Standing::Allowed,
+            "cart" => Standing::Flagged,
+            _ => Standing::Refused("not yours".to_owned()),
+        };
+        let mut builder =
+            BatchBuilder::new(Arc::new(Layout::base(Table::Logs)), ARRIVAL, RecordLimits::default());
+        builder.set_sender(Sender { name: Some("me".into()), judge: Arc::new(judge) });
+        for (service, want) in
+            [("shop", Ok(())), ("cart", Ok(())), ("pay", Err("resource.service.name")), ("shop", Ok(()))]
+        {
+            let attributes = [("service.name", Value::Str(service)), (SENDER_KEY, Value::Str("somebody else"))];
+            builder.set_resource(&ResourceView { attributes: &attributes, ..ResourceView::default() });
+            let pushed = builder
+                .push_log(&LogView { time_unix_nano: 1_675_000_000_000_000_000, ..LogView::default() }, 0);
+            assert_eq!(pushed.map_err(|(field, _)| field), want, "{service}");
+        }
+        assert_eq!(builder.misnamed(), ["cart", "pay"]);
+        let batch = builder.finish().unwrap().unwrap();
+        let columns = crate::columns::Batch::new(&batch);
+        let verdicts: Vec<_> = (0..3).map(|row| columns.int("verdict").get(row).unwrap_or(0)).collect();
+        assert_eq!(verdicts, [0, verdict::SENDER_MISMATCH, 0]);
+        let resource = columns.str("resource").get(0).unwrap().to_owned();
+        assert!(
+            resource.contains(r#""threadline.sender":"me""#) && !resource.contains("somebody"),
+            "{resource}"
+        );
     }
 }

@@ -18,5 +18,6 @@ pub mod jsonl;
 pub mod otlp;
 pub mod record;
 pub mod schema;
+pub mod sender;
 pub mod trace;
 pub mod value;

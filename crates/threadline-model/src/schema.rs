@@ -258,4 +258,6 @@ pub mod verdict {
     pub const TIME_ABSURD: i64 = 1;
     /// No time was sent; the observed time or the arrival time stands in.
     pub const TIME_MISSING: i64 = 1 << 1;
+    /// The sender may not write as the record's service.
+    pub const SENDER_MISMATCH: i64 = 1 << 5;
 }

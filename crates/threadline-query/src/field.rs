@@ -182,6 +182,8 @@ fn write_value(kind: &Kind, columns: Batch<'_>, row: usize, out: &mut String) ->
                 Flag::TimeAbsurd
             } else if bits & verdict::TIME_MISSING != 0 {
                 Flag::TimeMissing
+            } else if bits & verdict::SENDER_MISMATCH != 0 {
+                Flag::SenderMismatch
             } else {
                 return None;
             };

@@ -1,4 +1,4 @@
-//! A running hub: opens the store, binds the listeners, starts the servers, stops everything in reverse.
+//! A running hub: sees to its door, opens the store, binds the listeners, starts the servers, stops everything in reverse.
 //!
 //! It does not know settings files, signals or the command line, what a request says, or where bytes lie.
 
@@ -11,8 +11,13 @@ use std::time::Duration;
 use threadline_store::{Env, Options, Store, StoreError};
 use tokio::runtime::Runtime;
 
+use crate::door::journal::{Journal, Writer};
+use crate::door::roles::Port;
+use crate::door::tls::Tls;
+use crate::door::tokens::TokenFile;
+use crate::door::{Door, watch};
 use crate::meters::Meters;
-use crate::serve::Server;
+use crate::serve::{Front, Server};
 use crate::settings::Settings;
 use crate::{api, ingest, serve};
 
@@ -58,6 +63,8 @@ pub enum StartError {
         /// The cause.
         source: std::io::Error,
     },
+    /// Tokens or certificates cannot be read, or the hub would be open to others.
+    Door(String),
     /// The system gave no threads.
     Threads(std::io::Error),
 }
@@ -69,6 +76,7 @@ impl fmt::Display for StartError {
             StartError::Bind { setting, address, source } => {
                 write!(f, "cannot listen on {address} ({setting}): {source}; set another address")
             }
+            StartError::Door(reason) => f.write_str(reason),
             StartError::Threads(error) => write!(f, "cannot start threads: {error}"),
         }
     }
@@ -79,6 +87,7 @@ impl std::error::Error for StartError {
         match self {
             StartError::Store(error) => Some(error),
             StartError::Bind { source, .. } | StartError::Threads(source) => Some(source),
+            StartError::Door(_) => None,
         }
     }
 }
@@ -86,7 +95,10 @@ impl std::error::Error for StartError {
 /// A running hub. Dropping it stops it as [`Hub::shutdown`] does.
 pub struct Hub {
     addresses: Addresses,
+    has_tls: bool,
     store: Store,
+    /// Writes the hub's own records.
+    journal: Option<Writer>,
     stopping: Arc<AtomicBool>,
     /// In the order they were started.
     servers: Vec<Server>,
@@ -107,50 +119,77 @@ impl Runtimes {
     }
 }
 
-/// Starts a hub: store, OTLP/gRPC, OTLP/HTTP, API, in this order. Returns when all three listen.
+/// Starts a hub: door, store, the journal of the door, OTLP/gRPC, OTLP/HTTP, API, in this order. Returns when all
+/// three listen.
 ///
 /// # Errors
-/// When the store does not open or an address is taken; nothing is left running then.
+/// When the hub would be open to others, the store does not open or an address is taken; nothing is left running then.
 pub fn start(settings: Settings, components: Components) -> Result<Hub, StartError> {
+    let env = components.env;
+    let meters = Arc::new(Meters::new());
+    let (journal, waiting) = Journal::new(env.clone(), Arc::clone(&meters));
+    let tls = Tls::load(&settings, Arc::clone(&env.clock)).map_err(StartError::Door)?.map(Arc::new);
+    let door =
+        Door::new(&settings, env.clone(), Arc::clone(&meters), journal.clone()).map_err(StartError::Door)?;
+    let door = Arc::new(door);
+
+    if settings.insecure {
+        tracing::warn!(
+            "insecure: the hub listens wherever it is told to, with TLS and authentication or without"
+        );
+    }
     let bind = |setting, address| bind(address).map_err(|source| StartError::Bind { setting, address, source });
     let (grpc_listener, grpc_address) = bind("otlp_grpc_address", settings.otlp_grpc_address)?;
     let (http_listener, http_address) = bind("otlp_http_address", settings.otlp_http_address)?;
     let (api_listener, api_address) = bind("api_address", settings.api_address)?;
     let addresses = Addresses { otlp_grpc: grpc_address, otlp_http: http_address, api: api_address };
 
-    let store = Store::open(&settings.data_dir, store_options(&settings), components.env.clone())
-        .map_err(StartError::Store)?;
+    let store =
+        Store::open(&settings.data_dir, store_options(&settings), env.clone()).map_err(StartError::Store)?;
     tracing::info!(data_dir = %settings.data_dir.display(), "store open");
     let runtimes = Runtimes::new().map_err(StartError::Threads)?;
+    let writer = waiting.start(store.clone(), &settings.environment, env.clone(), Arc::clone(&meters));
+    let writer = writer.map_err(StartError::Threads)?;
 
-    let meters = Arc::new(Meters::new());
     let stopping = Arc::new(AtomicBool::new(false));
-    let clock = components.env.clock;
+    let clock = env.clock;
     let intake = Arc::new(ingest::Intake::new(&settings, store.clone(), clock.clone(), Arc::clone(&meters)));
-    let grpc = ingest::grpc::handler(Arc::clone(&intake));
-    let http = ingest::http::handler(Arc::clone(&intake), settings.cors_origins.clone());
+    let grpc = ingest::grpc::handler(Arc::clone(&intake), Arc::clone(&door));
+    let http = ingest::http::handler(Arc::clone(&intake), Arc::clone(&door), settings.cors_origins.clone());
     let parts = api::Parts {
         addresses,
         store: store.clone(),
         clock,
-        meters,
+        meters: Arc::clone(&meters),
         stopping: Arc::clone(&stopping),
         intake,
+        door: Arc::clone(&door),
+        tls: tls.clone(),
         runtime: runtimes.queries.handle().clone(),
     };
     let pages = api::handler(&settings, parts);
 
     let handle = runtimes.io.handle().clone();
-    let mut hub = Hub { addresses, store, stopping, servers: Vec::new(), runtimes: Some(runtimes) };
+    let mut hub = Hub {
+        addresses,
+        has_tls: tls.is_some(),
+        store,
+        journal: Some(writer),
+        stopping,
+        servers: Vec::new(),
+        runtimes: Some(runtimes),
+    };
+    let front = |port| Front::new(port, tls.clone(), journal.clone(), Arc::clone(&meters));
     let mut spawn = |server: std::io::Result<Server>, setting, address| {
         let server = server.map_err(|source| StartError::Bind { setting, address, source })?;
         tracing::info!(%address, "{} listens", server.name());
         hub.servers.push(server);
         Ok(())
     };
-    spawn(serve::spawn(&handle, "OTLP/gRPC", grpc_listener, grpc), "otlp_grpc_address", grpc_address)?;
-    spawn(serve::spawn(&handle, "OTLP/HTTP", http_listener, http), "otlp_http_address", http_address)?;
-    spawn(serve::spawn(&handle, "API", api_listener, pages), "api_address", api_address)?;
+    spawn(serve::spawn(&handle, front(Port::Grpc), grpc_listener, grpc), "otlp_grpc_address", grpc_address)?;
+    spawn(serve::spawn(&handle, front(Port::Http), http_listener, http), "otlp_http_address", http_address)?;
+    spawn(serve::spawn(&handle, front(Port::Api), api_listener, pages), "api_address", api_address)?;
+    handle.spawn(watch::keep_fresh(door, TokenFile::of(&settings.data_dir), tls));
     Ok(hub)
 }
 
@@ -160,12 +199,17 @@ impl Hub {
         self.addresses
     }
 
+    /// Whether the ports speak TLS.
+    pub fn has_tls(&self) -> bool {
+        self.has_tls
+    }
+
     /// The hub's store.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Stops: API, OTLP/HTTP, OTLP/gRPC, store, in this order. Requests in progress may finish within 10 seconds;
+    /// Stops: API, OTLP/HTTP, OTLP/gRPC, journal, store, in this order. Requests in progress may finish within 10 seconds;
     /// tails and queries are ended. Blocks until all is stopped.
     ///
     /// # Errors
@@ -187,6 +231,9 @@ impl Hub {
         }
         runtimes.queries.shutdown_background();
         runtimes.io.shutdown_background();
+        if let Some(journal) = self.journal.take() {
+            journal.stop();
+        }
         let closed = self.store.close();
         match &closed {
             Ok(()) => tracing::info!("store closed"),

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use threadline_model::otlp::Signal;
 
+use crate::door::meters::DoorMeters;
+
 /// All signals of OTLP.
 pub(crate) const SIGNALS: [Signal; 3] = [Signal::Logs, Signal::Traces, Signal::Metrics];
 
@@ -216,6 +218,8 @@ pub(crate) struct Meters {
     pub(crate) queries_refused: Counter,
     /// Tails opened.
     pub(crate) tails: Counter,
+    /// Who came to the door.
+    pub(crate) door: DoorMeters,
 }
 
 impl Meters {
@@ -228,6 +232,7 @@ impl Meters {
             append_latency: Latencies::default(),
             queries_refused: Counter::default(),
             tails: Counter::default(),
+            door: DoorMeters::default(),
         }
     }
 

@@ -378,6 +378,7 @@ fn push_verdict(out: &mut String, bits: i64) {
         match 1i64 << bit {
             verdict::TIME_ABSURD => out.push_str("\"time_absurd\""),
             verdict::TIME_MISSING => out.push_str("\"time_missing\""),
+            verdict::SENDER_MISMATCH => out.push_str("\"sender_mismatch\""),
             _ => {
                 out.push_str("\"bit_");
                 out.push_str(itoa::Buffer::new().format(bit));

@@ -19,7 +19,10 @@ use std::time::Duration;
 
 use threadline_store::RetentionRule;
 
-use self::kind::{Address, Bytes, Count, Folder, Kind, Period, Retention, Share, Switch, Words};
+use self::kind::{
+    Address, Bytes, ClientAuth, Count, Demand, Folder, Kind, Mismatch, Period, Retention, SenderRule, Senders,
+    Share, Switch, Verdict, Word, Words,
+};
 
 pub use self::reference::reference;
 
@@ -99,6 +102,26 @@ settings! {
     otlp_http_address: Address(SocketAddr) = local(4318);
     /// Address of the API and the pages.
     api_address: Address(SocketAddr) = local(7311);
+    /// Environment that the hub's own records say they are of (`deployment.environment.name`), such as `production`.
+    environment: Word(String) = String::new();
+    /// Certificate of this hub and those up to its authority, PEM. With it all three ports speak TLS.
+    tls_cert: Folder(Option<PathBuf>) = None;
+    /// Private key of `tls_cert`, PEM. Both are read again when they change.
+    tls_key: Folder(Option<PathBuf>) = None;
+    /// Authorities whose certificates senders show, PEM.
+    tls_client_ca: Folder(Option<PathBuf>) = None;
+    /// Revoked certificates of these authorities (CRL), PEM.
+    tls_client_crl: Folder(Option<PathBuf>) = None;
+    /// Whether senders must show a certificate. Without one a token is needed.
+    tls_client_auth: Demand(ClientAuth) = ClientAuth::Required;
+    /// Who may write records of other services than their own: collectors, gateways. Without a rule a certificate writes as the services it names.
+    senders: Senders(Vec<SenderRule>) = Vec::new();
+    /// What becomes of records of a service that their sender may not write as.
+    sender_mismatch: Verdict(Mismatch) = Mismatch::Refuse;
+    /// Record every query: who, what, from where, how many rows.
+    audit_queries: Switch(bool) = true;
+    /// Listen beyond this machine without TLS and authentication.
+    insecure: Switch(bool) = false;
     /// Largest OTLP request, after decompression.
     request_bytes_max: Bytes(usize) = 64 << 20;
     /// Largest record. A larger one is refused alone.
@@ -250,6 +273,17 @@ impl Settings {
         if self.record_bytes_max > self.request_bytes_max {
             return Err(SettingsError(
                 "record_bytes_max is above request_bytes_max: no record of that size could come in".to_owned(),
+            ));
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            return Err(SettingsError("tls_cert and tls_key belong together: set both or none".to_owned()));
+        }
+        if self.tls_client_ca.is_some() && self.tls_cert.is_none() {
+            return Err(SettingsError("tls_client_ca needs TLS: set tls_cert and tls_key".to_owned()));
+        }
+        if self.tls_client_crl.is_some() && self.tls_client_ca.is_none() {
+            return Err(SettingsError(
+                "tls_client_crl is of the authorities of tls_client_ca: set that too".to_owned(),
             ));
         }
         Ok(())

@@ -480,9 +480,9 @@ fn plain_test(field: &Field, raw: Raw<'_>) -> std::result::Result<Test, String> 
         Field::Trace | Field::Span | Field::Parent => id_test(field, &only_text(field, raw)?),
         Field::Mark => {
             let text = only_text(field, raw)?;
-            Flag::parse(&text)
-                .map(Test::Mark)
-                .ok_or_else(|| "a record can be marked: is:time_absurd or is:time_missing".to_owned())
+            Flag::parse(&text).map(Test::Mark).ok_or_else(|| {
+                "a record can be marked: is:time_absurd, is:time_missing, is:sender_mismatch".to_owned()
+            })
         }
         Field::Severity | Field::Kind | Field::Status | Field::Duration | Field::Time | Field::Seq => {
             compare_test(field, Op::Eq, raw)

@@ -69,6 +69,7 @@ const GOOD: &[(&str, &str)] = &[
         "time>=2023-01-29T00:00:00Z time<2023-01-29T09:00:00.5Z",
     ),
     ("is:time_absurd", "is:time_absurd"),
+    ("is:sender_mismatch", "is:sender_mismatch"),
     ("/time?out (a|b)/", "/time?out (a|b)/"),
     ("/a\\/b/", "/a\\/b/"),
     ("~\"part of it\" ~word field:~\"x y\" field:~x", "~\"part of it\" ~\"word\" field:~\"x y\" field:~\"x\""),

@@ -209,6 +209,8 @@ pub enum Flag {
     TimeAbsurd,
     /// No time was sent.
     TimeMissing,
+    /// The sender may not write as the record's service.
+    SenderMismatch,
 }
 
 impl Flag {
@@ -216,6 +218,7 @@ impl Flag {
         match text {
             "time_absurd" => Some(Flag::TimeAbsurd),
             "time_missing" => Some(Flag::TimeMissing),
+            "sender_mismatch" => Some(Flag::SenderMismatch),
             _ => None,
         }
     }
@@ -226,6 +229,7 @@ impl fmt::Display for Flag {
         f.write_str(match self {
             Flag::TimeAbsurd => "time_absurd",
             Flag::TimeMissing => "time_missing",
+            Flag::SenderMismatch => "sender_mismatch",
         })
     }
 }

@@ -108,6 +108,7 @@ pub(super) fn compile(field: &Field, test: &Test, table: Table) -> Result<Option
         Field::Mark => Ok(match test {
             Test::Mark(Flag::TimeAbsurd) => Some(Leaf::Bits("verdict", verdict::TIME_ABSURD)),
             Test::Mark(Flag::TimeMissing) => Some(Leaf::Bits("verdict", verdict::TIME_MISSING)),
+            Test::Mark(Flag::SenderMismatch) => Some(Leaf::Bits("verdict", verdict::SENDER_MISMATCH)),
             _ => None,
         }),
     }

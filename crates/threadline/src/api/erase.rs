@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 use threadline_model::schema::Table;
@@ -15,7 +14,8 @@ use threadline_store::StoreError;
 
 use super::params::parse_search;
 use super::problem::Problem;
-use super::{Api, body, json as reply};
+use super::{Api, Document, counted, json as reply};
+use crate::door::caller::Caller;
 use crate::meters::QueryKind;
 
 /// Characters of `reason` and of `who`.
@@ -31,8 +31,8 @@ struct EraseRequest {
 }
 
 /// `POST /api/v1/erase`.
-pub(crate) async fn erase(api: &Arc<Api>, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
-    let (content_type, body) = body(request).await?;
+pub(crate) async fn erase(api: &Arc<Api>, body: Document, caller: &Caller) -> Result<Response<Body>, Problem> {
+    let Document { content_type, bytes: body } = body;
     if content_type != "application/json" {
         return Err(Problem::content_type("send {\"table\",\"query\",\"reason\",\"who\"} as application/json"));
     }
@@ -52,7 +52,8 @@ pub(crate) async fn erase(api: &Arc<Api>, request: Request<Incoming>) -> Result<
     if expr == Expr::All {
         return Err(Problem::parameter("query", "is empty, which would delete every row of the table"));
     }
-    let record = json!({"who": asked.who, "reason": asked.reason, "query": asked.query}).to_string();
+    let record = json!({"who": asked.who, "reason": asked.reason, "query": asked.query, "caller": caller.id()})
+        .to_string();
     tracing::info!(table = table.name(), record, "erasing");
     let store = api.store.clone();
     let run = api.gate.run(QueryKind::Erase, move |_| {
@@ -70,5 +71,6 @@ pub(crate) async fn erase(api: &Arc<Api>, request: Request<Incoming>) -> Result<
         Ok(erasure)
     });
     let erasure = run.await?;
-    Ok(reply(StatusCode::OK, &json!({"rows": erasure.rows, "files": erasure.files})))
+    let answer = reply(StatusCode::OK, &json!({"rows": erasure.rows, "files": erasure.files}));
+    Ok(counted(answer, usize::try_from(erasure.rows).unwrap_or(usize::MAX)))
 }

@@ -8,7 +8,8 @@ use http::Response;
 use threadline_store::Pressure;
 
 use super::{Api, text};
-use crate::meters::{IntakeMeters, Latencies, QueryKind, RequestEnd, SIGNALS, Transport, signal_name};
+use crate::door::meters::{HANDSHAKE_FAILURES, REJECTIONS};
+use crate::meters::{Counter, IntakeMeters, Latencies, QueryKind, RequestEnd, SIGNALS, Transport, signal_name};
 
 /// Clock ticks per second in `/proc`, fixed by Linux' user interface.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -18,6 +19,7 @@ pub(crate) fn metrics(api: &Arc<Api>) -> Response<Body> {
     let mut page = Page(String::new());
     intake(api, &mut page);
     queries(api, &mut page);
+    door(api, &mut page);
     store(api, &mut page);
     process(api, &mut page);
     text("text/plain; version=0.0.4", page.0)
@@ -147,6 +149,47 @@ fn store(api: &Api, page: &mut Page) {
     page.one("store_accepting", "gauge", "1 when appends are taken.", accepting);
     let failing = u8::from(health.maintenance_error.is_some());
     page.one("store_maintenance_failing", "gauge", "1 when sealing, compaction or retention fails.", failing);
+}
+
+fn door(api: &Api, page: &mut Page) {
+    let door = &api.meters.door;
+    for (name, help, value) in [
+        ("requests_admitted_total", "Requests that were let in.", door.admitted.get()),
+        ("requests_denied_total", "Requests whose caller lacks the role.", door.denied.get()),
+        (
+            "requests_misnamed_total",
+            "Services that a sender may not write as, request by request.",
+            door.misnamed.get(),
+        ),
+        ("tls_handshakes_total", "TLS handshakes that succeeded.", door.handshakes.get()),
+        ("own_records_written_total", "The hub's own records that are kept.", door.notes_written.get()),
+        (
+            "own_records_dropped_total",
+            "The hub's own records that were dropped.",
+            door.notes_dropped.get() + door.notes_unqueued.get(),
+        ),
+    ] {
+        page.one(name, "counter", help, value);
+    }
+    page.head("requests_rejected_total", "counter", "Requests without good authentication, by reason.");
+    for reason in REJECTIONS {
+        let count = door.rejected(reason).map_or(0, Counter::get);
+        page.line("requests_rejected_total", &format!("reason=\"{reason}\""), count);
+    }
+    page.head("tls_handshakes_failed_total", "counter", "TLS handshakes that failed, by reason.");
+    for reason in HANDSHAKE_FAILURES {
+        let count = door.handshakes_failed(reason).map_or(0, Counter::get);
+        page.line("tls_handshakes_failed_total", &format!("reason=\"{reason}\""), count);
+    }
+    // Absent without TLS.
+    if let Some(end) = api.tls.as_ref().and_then(|tls| tls.not_after_s()) {
+        page.one(
+            "tls_certificate_not_after_seconds",
+            "gauge",
+            "When the hub's certificate ends, Unix time.",
+            end,
+        );
+    }
 }
 
 fn process(api: &Api, page: &mut Page) {

@@ -2,12 +2,13 @@
 //!
 //! It does not know how queries are planned or where rows lie.
 
+mod audit;
 mod erase;
 mod gate;
 mod health;
 mod metrics;
 pub(crate) mod openapi;
-mod operations;
+pub(crate) mod operations;
 mod page;
 mod params;
 mod problem;
@@ -31,20 +32,29 @@ use threadline_store::Store;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use self::audit::{Audit, Rows};
 use self::gate::Gate;
 use self::operations::{Found, Id, Operation};
 use self::params::Params;
 use self::problem::Problem;
+use crate::door::caller::Caller;
+use crate::door::names::reason::endpoint as reason;
+use crate::door::notes::{Asked, QUERY_CHARS_MAX};
+use crate::door::roles::{self, Port};
+use crate::door::tls::Tls;
+use crate::door::{Door, peer_of};
 use crate::hub::Addresses;
 use crate::ingest::Intake;
 use crate::meters::Meters;
-use crate::serve::Handler;
+use crate::serve::{Handler, discard};
 use crate::settings::Settings;
 
 /// Bytes of a request's body.
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// A request's body must be there within this time.
 const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+/// Begins the last line of rows when their query failed midway.
+const NDJSON_ERROR: &str = "{\"error\":{";
 /// Tails at once; each has a thread.
 const TAILS_MAX: usize = 64;
 
@@ -58,6 +68,9 @@ pub(crate) struct Api {
     tails: Arc<Semaphore>,
     stopping: Arc<AtomicBool>,
     intake: Arc<Intake>,
+    door: Arc<Door>,
+    tls: Option<Arc<Tls>>,
+    audit_queries: bool,
 }
 
 /// What the API takes from the hub.
@@ -69,6 +82,9 @@ pub(crate) struct Parts {
     /// Set when the hub stops: tails end, and no query begins.
     pub(crate) stopping: Arc<AtomicBool>,
     pub(crate) intake: Arc<Intake>,
+    pub(crate) door: Arc<Door>,
+    /// TLS of the ports, for its figures.
+    pub(crate) tls: Option<Arc<Tls>>,
     /// The runtime whose threads queries and tails run on.
     pub(crate) runtime: Handle,
 }
@@ -79,10 +95,12 @@ pub(crate) struct Endpoint(Arc<Api>);
 
 /// The API over a store.
 pub(crate) fn handler(settings: &Settings, parts: Parts) -> Endpoint {
-    let Parts { addresses, store, clock, meters, stopping, intake, runtime } = parts;
+    let Parts { addresses, store, clock, meters, stopping, intake, door, tls, runtime } = parts;
     let gate = Gate::new(settings, runtime, Arc::clone(&meters), Arc::clone(&stopping));
     let tails = Arc::new(Semaphore::new(TAILS_MAX));
-    Endpoint(Arc::new(Api { addresses, store, clock, meters, gate, tails, stopping, intake }))
+    let audit_queries = settings.audit_queries;
+    let api = Api { addresses, store, clock, meters, gate, tails, stopping, intake, door, tls, audit_queries };
+    Endpoint(Arc::new(api))
 }
 
 impl Handler for Endpoint {
@@ -100,20 +118,74 @@ impl Handler for Endpoint {
     }
 }
 
+/// A request that has been let in.
+struct Entered {
+    operation: &'static Operation,
+    /// The path's parameter.
+    parameter: String,
+    caller: Caller,
+    asked: Asked,
+}
+
 impl Api {
     async fn route(self: &Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
-        check_host(self.addresses.api, request.headers(), request.uri())?;
-        let (operation, parameter) = match operations::find(request.method(), request.uri().path()) {
+        let (head, body) = request.into_parts();
+        match self.enter(&head) {
+            Ok(entered) => self.serve(&head, body, entered).await,
+            Err(problem) => {
+                discard(body).await;
+                Err(problem)
+            }
+        }
+    }
+
+    /// What is asked for, and by whom, if they may.
+    fn enter(&self, head: &http::request::Parts) -> Result<Entered, Problem> {
+        let peer = peer_of(&head.extensions);
+        let mut asked = Asked::of(&head.method, &head.uri, &head.headers);
+        let unknown = |reason, problem: Problem| {
+            self.door.unknown(reason, &peer, &asked, problem.status().as_u16());
+            problem
+        };
+        check_host(self.addresses.api, &head.headers, &head.uri)
+            .map_err(|problem| unknown(reason::UNKNOWN_HOST, problem))?;
+        let (operation, parameter) = match operations::find(&head.method, head.uri.path()) {
             Found::Operation(operation, parameter) => (operation, parameter),
-            Found::Methods(methods) => return Err(Problem::method(methods)),
+            Found::Methods(methods) => {
+                return Err(unknown(reason::METHOD_NOT_ALLOWED, Problem::method(methods)));
+            }
             Found::Nothing => {
-                let detail =
-                    format!("nothing is at {}; /openapi.json says what is where", request.uri().path());
-                return Err(Problem::not_found(detail));
+                let detail = format!("nothing is at {}; /openapi.json says what is where", head.uri.path());
+                return Err(unknown(reason::NO_ROUTE, Problem::not_found(detail)));
             }
         };
-        let params = Params::of(operation, request.uri(), self.clock.now_us())?;
-        self.run(operation, &params, &parameter, request).await
+        let endpoint = roles::find(Port::Api, operation.method.as_str(), operation.path);
+        asked.route = Some(operation.path);
+        let admitted = self.door.admit(endpoint, Port::Api, Arc::clone(&peer), &head.headers, &asked);
+        let caller = admitted.map_err(|refused| Problem::refused(&refused))?;
+        Ok(Entered { operation, parameter, caller, asked })
+    }
+
+    /// Answers who has been let in.
+    async fn serve(
+        self: &Arc<Self>,
+        head: &http::request::Parts,
+        body: Incoming,
+        entered: Entered,
+    ) -> Result<Response<Body>, Problem> {
+        let Entered { operation, parameter, caller, asked } = entered;
+        let params = Params::of(operation, &head.uri, self.clock.now_us())?;
+        let body = match operation.bodies {
+            [] => Document::default(),
+            _ => document(&head.headers, body).await?,
+        };
+        let query = if operation.bodies.is_empty() { params.shown() } else { body.shown() };
+        let audit = Audit::begin(self, operation.id, &caller, &asked, &query);
+        let answer = self.run(operation, &params, &parameter, &head.headers, body, &caller).await;
+        match audit {
+            Some(audit) => audit.answered(answer),
+            None => answer,
+        }
     }
 
     async fn run(
@@ -121,12 +193,14 @@ impl Api {
         operation: &Operation,
         params: &Params,
         parameter: &str,
-        request: Request<Incoming>,
+        headers: &HeaderMap,
+        body: Document,
+        caller: &Caller,
     ) -> Result<Response<Body>, Problem> {
         match operation.id {
             Id::Page => Ok(page::page(self)),
             Id::Search => query::search(self, params).await,
-            Id::Tail => tail::tail(self, params, request.headers()),
+            Id::Tail => tail::tail(self, params, headers),
             Id::Histogram => query::histogram(self, params).await,
             Id::Fields => query::fields(self, params).await,
             Id::Count => query::count(self, params).await,
@@ -134,13 +208,13 @@ impl Api {
             Id::Distinct => query::distinct(self, params, parameter).await,
             Id::FieldValues => query::field_values(self, params, parameter).await,
             Id::SqlGet => sql::get(self, params).await,
-            Id::SqlPost => sql::post(self, request).await,
+            Id::SqlPost => sql::post(self, body).await,
             Id::Traces => query::traces(self, params).await,
             Id::Trace => query::trace(self, parameter).await,
             Id::Services => query::services(self, params).await,
             Id::Stats => Ok(stats::stats(self)),
-            Id::Erase => erase::erase(self, request).await,
-            Id::Health => Ok(health::health(self)),
+            Id::Erase => erase::erase(self, body, caller).await,
+            Id::Health => Ok(health::health(self, caller)),
             Id::Metrics => Ok(metrics::metrics(self)),
             Id::OpenApi => Ok(text("application/json", openapi::document().to_string())),
         }
@@ -197,12 +271,31 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     }
 }
 
+/// The answer with how many rows it has, for its record.
+fn counted(mut response: Response<Body>, rows: usize) -> Response<Body> {
+    response.extensions_mut().insert(Rows(rows as u64));
+    response
+}
+
 /// The body of a request, and the essence of its content type.
-async fn body(request: Request<Incoming>) -> Result<(String, Vec<u8>), Problem> {
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+#[derive(Debug, Default)]
+struct Document {
+    content_type: String,
+    bytes: Vec<u8>,
+}
+
+impl Document {
+    /// As text, for records.
+    fn shown(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(self.bytes.get(..4 * QUERY_CHARS_MAX).unwrap_or(&self.bytes))
+    }
+}
+
+async fn document(headers: &HeaderMap, body: Incoming) -> Result<Document, Problem> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
-    let essence = essence.trim().to_ascii_lowercase();
-    let read = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
+    let content_type = essence.trim().to_ascii_lowercase();
+    let read = Limited::new(body, BODY_BYTES_MAX).collect();
     let read = tokio::time::timeout(BODY_TIMEOUT, read).await;
     let collected = read.map_err(|_| Problem::body("it was not there in time"))?.map_err(|error| {
         if error.is::<http_body_util::LengthLimitError>() {
@@ -211,7 +304,7 @@ async fn body(request: Request<Incoming>) -> Result<(String, Vec<u8>), Problem> 
             Problem::body(error.to_string())
         }
     })?;
-    Ok((essence, collected.to_bytes().to_vec()))
+    Ok(Document { content_type, bytes: collected.to_bytes().to_vec() })
 }
 
 /// A path's parameter, percent-decoded.

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::door::roles::{self, Port};
+
 use super::operations::{Kind, OPERATIONS, Operation, Parameter};
 
 /// The document.
@@ -25,7 +27,17 @@ pub(crate) fn document() -> Value {
         },
         "servers": [{"url": "http://127.0.0.1:7311"}],
         "paths": paths,
-        "components": {"schemas": schemas()},
+        "components": {
+            "schemas": schemas(),
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A token of `threadline token create`. A hub that has none asks for none \
+                                    (docs/security.md).",
+                },
+            },
+        },
     })
 }
 
@@ -37,8 +49,9 @@ fn operation(operation: &Operation) -> Value {
         let response = json!({"description": reply.doc, "content": content});
         responses.insert(reply.status.to_string(), response);
     }
-    let everywhere = [400, 403, 405];
-    for status in operation.problems.iter().chain(&everywhere) {
+    let needs = roles::find(Port::Api, operation.method.as_str(), operation.path).needs;
+    let everywhere: &[u16] = if needs.is_empty() { &[400, 403, 405] } else { &[400, 401, 403, 405, 429] };
+    for status in operation.problems.iter().chain(everywhere) {
         responses.entry(status.to_string()).or_insert_with(|| problem(*status));
     }
     let has_path = operation.parameters.iter().any(|parameter| parameter.in_path);
@@ -50,6 +63,11 @@ fn operation(operation: &Operation) -> Value {
         "description": operation.doc,
         "parameters": operation.parameters.iter().map(parameter).collect::<Vec<_>>(),
         "responses": responses,
+        // One entry: a token with any of these roles, or with `admin`.
+        "security": match needs {
+            [] => json!([]),
+            _ => json!([{"token": needs.iter().map(|role| role.name()).collect::<Vec<_>>()}]),
+        },
     });
     if let (false, Some(object)) = (operation.bodies.is_empty(), value.as_object_mut()) {
         let content: Map<String, Value> = operation
@@ -69,12 +87,14 @@ fn reference(schema: &str) -> Value {
 fn problem(status: u16) -> Value {
     let doc = match status {
         400 => "A parameter, the search or the body is wrong.",
-        403 => "The Host header names another host.",
+        401 => "No token was shown, or none that is good.",
+        403 => "The token lacks the role, or the Host header names another host.",
         404 => "Nothing is there.",
         405 => "The path has other methods; `Allow` names them.",
         413 => "The body is too large.",
         415 => "The body's content type is not taken.",
         422 => "The query needs more memory than it may have.",
+        429 => "Too many failed attempts from this address; `Retry-After` says when to come again.",
         503 => "Too many queries, or the hub is stopping; `Retry-After` says when to ask again.",
         504 => "The query took too long.",
         _ => "The hub failed.",

@@ -46,6 +46,12 @@ impl Params {
         Ok(Params { operation, pairs, now_us })
     }
 
+    /// What was asked, for records.
+    pub(crate) fn shown(&self) -> std::borrow::Cow<'_, str> {
+        let pairs: Vec<String> = self.pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        pairs.join(" ").into()
+    }
+
     /// A text; `None` when absent or empty.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         debug_assert!(self.operation.parameters.iter().any(|p| p.name == name), "{name}");

@@ -1,11 +1,13 @@
 //! Errors as problem details (RFC 9457).
 
 use axum::body::Body;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value};
 use threadline_query::QueryError;
 use threadline_query::lang::ParseError;
+
+use crate::door::Refused;
 
 /// What went wrong, for a reply.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub(crate) struct Problem {
     more: Map<String, Value>,
     allow: Option<String>,
     retry_after_s: Option<u64>,
+    /// Says how to authenticate (RFC 6750).
+    challenge: Option<&'static str>,
 }
 
 /// Prefix of the types' URIs.
@@ -25,7 +29,16 @@ const TYPE_PREFIX: &str = "urn:threadline:problem:";
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, kind, title, detail: detail.into(), more: Map::new(), allow: None, retry_after_s: None }
+        Self {
+            status,
+            kind,
+            title,
+            detail: detail.into(),
+            more: Map::new(),
+            allow: None,
+            retry_after_s: None,
+            challenge: None,
+        }
     }
 
     fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
@@ -72,6 +85,24 @@ impl Problem {
     /// The request is not for this host.
     pub(crate) fn host(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "host-not-allowed", "The Host header names another host", detail)
+    }
+
+    /// The caller is not let in.
+    pub(crate) fn refused(refused: &Refused) -> Self {
+        let (kind, title) = match refused {
+            Refused::Unauthenticated(_) => ("unauthenticated", "It is not known who you are"),
+            Refused::Forbidden(_) => ("forbidden", "You may not do this"),
+            Refused::Locked { .. } => ("too-many-failures", "Too many failed attempts"),
+        };
+        let problem = Self::new(refused.http_status(), kind, title, refused.detail());
+        let retry_after_s = refused.retry_after().map(crate::ingest::reply::seconds);
+        let challenge = matches!(refused, Refused::Unauthenticated(_)).then_some("Bearer realm=\"threadline\"");
+        Self { retry_after_s, challenge, ..problem }
+    }
+
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// Nothing is there.
@@ -122,6 +153,9 @@ impl Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(allow) = self.allow.as_ref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
             headers.insert(ALLOW, allow);
+        }
+        if let Some(challenge) = self.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -15,7 +15,7 @@ use threadline_query::traces::{self, RedRequest, TraceSearch, TraceStatus};
 
 use super::params::Params;
 use super::problem::Problem;
-use super::{Api, decoded, json as reply};
+use super::{Api, counted, decoded, json as reply};
 use crate::meters::QueryKind;
 use crate::rows::{RowWriter, push_time};
 use crate::trace_view;
@@ -82,7 +82,7 @@ pub(crate) async fn histogram(api: &Arc<Api>, params: &Params) -> Result<Respons
         .gate
         .run(QueryKind::Histogram, move |guard| aggregate::histogram(&store.snapshot(), &request, guard));
     let histogram = run.await?;
-    Ok(reply(StatusCode::OK, &HistogramWire::new(&histogram)))
+    Ok(counted(reply(StatusCode::OK, &HistogramWire::new(&histogram)), histogram.series.len()))
 }
 
 /// A histogram as JSON. Its counts are many: they are written as they are.
@@ -169,7 +169,8 @@ pub(crate) async fn red(api: &Arc<Api>, params: &Params) -> Result<Response<Body
         buckets: red.buckets,
         services: services.collect(),
     };
-    Ok(reply(StatusCode::OK, &answer))
+    let rows = answer.services.len();
+    Ok(counted(reply(StatusCode::OK, &answer), rows))
 }
 
 #[derive(Serialize)]
@@ -205,7 +206,7 @@ pub(crate) async fn fields(api: &Arc<Api>, params: &Params) -> Result<Response<B
         .into_iter()
         .map(|field| json!({"name": field.name, "type": field.field_type, "rows": field.rows}))
         .collect();
-    Ok(reply(StatusCode::OK, &json!({"fields": fields})))
+    Ok(counted(reply(StatusCode::OK, &json!({"fields": fields})), fields.len()))
 }
 
 /// `GET /api/v1/fields/{name}/values`.
@@ -224,7 +225,7 @@ pub(crate) async fn field_values(
     });
     let values: Vec<_> =
         run.await?.into_iter().map(|(value, rows)| json!({"value": value, "rows": rows})).collect();
-    Ok(reply(StatusCode::OK, &json!({"name": name, "values": values})))
+    Ok(counted(reply(StatusCode::OK, &json!({"name": name, "values": values})), values.len()))
 }
 
 /// `GET /api/v1/traces`.
@@ -245,7 +246,8 @@ pub(crate) async fn traces(api: &Arc<Api>, params: &Params) -> Result<Response<B
     let store = api.store.clone();
     let run =
         api.gate.run(QueryKind::Traces, move |guard| traces::search_traces(&store.snapshot(), &search, guard));
-    Ok(reply(StatusCode::OK, &trace_view::traces_wire(&run.await?)))
+    let traces = run.await?;
+    Ok(counted(reply(StatusCode::OK, &trace_view::traces_wire(&traces)), traces.len()))
 }
 
 /// `GET /api/v1/traces/{trace_id}`.
@@ -256,10 +258,11 @@ pub(crate) async fn trace(api: &Arc<Api>, id: &str) -> Result<Response<Body>, Pr
     let run = api.gate.run(QueryKind::Trace, move |guard| {
         let records = traces::trace(&store.snapshot(), id, guard)?;
         let view = records.view(id, trace::Limits::default());
-        Ok((!view.is_empty()).then(|| trace_view::trace_wire(&view)))
+        let rows = view.nodes.len() + view.logs.len();
+        Ok((!view.is_empty()).then(|| (trace_view::trace_wire(&view), rows)))
     });
     match run.await? {
-        Some(trace) => Ok(reply(StatusCode::OK, &trace)),
+        Some((trace, rows)) => Ok(counted(reply(StatusCode::OK, &trace), rows)),
         None => Err(Problem::not_found(format!("no span and no log has the trace id {id}"))),
     }
 }
@@ -269,5 +272,6 @@ pub(crate) async fn services(api: &Arc<Api>, params: &Params) -> Result<Response
     let range = params.range()?;
     let store = api.store.clone();
     let run = api.gate.run(QueryKind::Services, move |guard| traces::services(&store.snapshot(), range, guard));
-    Ok(reply(StatusCode::OK, &trace_view::services_wire(&run.await?)))
+    let graph = run.await?;
+    Ok(counted(reply(StatusCode::OK, &trace_view::services_wire(&graph)), graph.services.len()))
 }

@@ -7,15 +7,14 @@ use arrow_json::WriterBuilder;
 use arrow_json::writer::LineDelimited;
 use axum::body::Body;
 use futures::StreamExt as _;
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::Response;
 use serde::Deserialize;
 use threadline_query::search::TimeRange;
 use threadline_query::{QueryError, sql};
 
 use super::params::{Params, range};
 use super::problem::Problem;
-use super::{Api, body};
+use super::{Api, Document};
 use crate::meters::QueryKind;
 
 /// Rows that are made into text at once.
@@ -36,8 +35,8 @@ pub(crate) async fn get(api: &Arc<Api>, params: &Params) -> Result<Response<Body
 }
 
 /// `POST /api/v1/sql`.
-pub(crate) async fn post(api: &Arc<Api>, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
-    let (content_type, body) = body(request).await?;
+pub(crate) async fn post(api: &Arc<Api>, body: Document) -> Result<Response<Body>, Problem> {
+    let Document { content_type, bytes: body } = body;
     match content_type.as_str() {
         "text/plain" | "application/sql" | "" => {
             let text = String::from_utf8(body).map_err(|_| Problem::body("the statement is no UTF-8"))?;

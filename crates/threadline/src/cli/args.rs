@@ -5,15 +5,16 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 
+use super::access::HubArgs;
 use super::failure::Failure;
+use crate::settings::kind::Switch;
 use crate::settings::{Effective, FILE_BYTES_MAX, FILE_NAME, Sources, TABLE};
 
 /// Where records are read.
 #[derive(Clone, Debug, Args)]
 pub(super) struct SourceArgs {
-    /// The hub to ask.
-    #[arg(long, value_name = "URL", env = "THREADLINE_HUB", default_value = "http://127.0.0.1:7311")]
-    pub(super) hub: String,
+    #[command(flatten)]
+    pub(super) hub: HubArgs,
     /// Read this data folder instead, without a hub and without writing.
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
@@ -136,7 +137,12 @@ impl Args for SettingArgs {
                 .allow_hyphen_values(true)
                 .help_heading("Settings (docs/settings.md)")
                 .help(format!("{}{default}", setting.doc.trim().trim_end_matches('.')));
-            command.arg(argument)
+            // A switch that is named is on.
+            command.arg(if setting.kind == Switch::NAME {
+                argument.num_args(0..=1).default_missing_value("true").allow_hyphen_values(false)
+            } else {
+                argument
+            })
         })
     }
 

@@ -11,6 +11,7 @@ use threadline_query::lang;
 use threadline_query::search::Matcher;
 use threadline_store::{Env, Store, StoreError};
 
+use super::access::HubArgs;
 use super::args::SettingArgs;
 use super::failure::Failure;
 use super::source::{Source, decode};
@@ -31,9 +32,8 @@ pub(super) struct Erase {
     /// Do it. Without this nothing is deleted.
     #[arg(long, required = true)]
     yes: bool,
-    /// The hub to ask.
-    #[arg(long, value_name = "URL", env = "THREADLINE_HUB", default_value = "http://127.0.0.1:7311")]
-    hub: String,
+    #[command(flatten)]
+    hub: HubArgs,
     /// Delete in this data folder instead; no hub may run on it.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -76,7 +76,7 @@ impl Erase {
         let request =
             json!({"table": table.name(), "query": self.search, "reason": self.reason, "who": self.who});
         let mut document = String::new();
-        Source::hub(&self.hub).post("/api/v1/erase", &request)?.read_to_string(&mut document)?;
+        Source::hub(&self.hub)?.post("/api/v1/erase", &request)?.read_to_string(&mut document)?;
         let answer: Value = decode(&document)?;
         let number = |name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or(0);
         Ok((number("rows"), number("files")))

@@ -16,6 +16,8 @@ pub enum Failure {
         /// The search, and the bytes of it that are wrong.
         place: Option<(String, usize, usize)>,
     },
+    /// The hub does not let us do that.
+    Denied(String),
     /// Nobody answers at the hub's address.
     Unreachable(String),
     /// It could not be done.
@@ -38,7 +40,7 @@ impl Failure {
     pub fn code(&self) -> ExitCode {
         match self {
             Failure::ReaderGone => ExitCode::SUCCESS,
-            Failure::Failed(_) => ExitCode::from(1),
+            Failure::Failed(_) | Failure::Denied(_) => ExitCode::from(1),
             Failure::Usage(_) | Failure::Query { .. } => ExitCode::from(2),
             Failure::Unreachable(_) => ExitCode::from(3),
         }
@@ -48,7 +50,10 @@ impl Failure {
     pub fn text(&self) -> String {
         match self {
             Failure::ReaderGone => String::new(),
-            Failure::Usage(detail) | Failure::Failed(detail) | Failure::Unreachable(detail) => {
+            Failure::Usage(detail)
+            | Failure::Failed(detail)
+            | Failure::Denied(detail)
+            | Failure::Unreachable(detail) => {
                 format!("error: {detail}\n")
             }
             Failure::Query { detail, place: None } => format!("error: {detail}\n"),

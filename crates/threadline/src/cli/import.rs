@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
@@ -12,11 +13,17 @@ use threadline_model::builder::RecordLimits;
 use threadline_model::jsonl::Mapping;
 use threadline_store::{Env, Store};
 
+use super::access::HubArgs;
 use super::args::SettingArgs;
 use super::failure::Failure;
 use super::source::{Source, decode};
 use crate::import::sink::{DataSink, HubSink, SinkError};
 use crate::import::{self, LineFormat, Options};
+
+/// The port of OTLP over HTTP where none is told.
+const DEFAULT_PORT: u16 = 4318;
+/// A request with records is answered within this time.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Args)]
 pub(super) struct Import {
@@ -35,10 +42,9 @@ pub(super) struct Import {
     /// Requests in flight.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     workers: u8,
-    /// The hub to send to. It is asked for its OTLP/HTTP address.
-    #[arg(long, value_name = "URL", env = "THREADLINE_HUB", default_value = "http://127.0.0.1:7311")]
-    hub: String,
-    /// OTLP/HTTP address to send to, without asking a hub; any OTLP receiver will do.
+    #[command(flatten)]
+    hub: HubArgs,
+    /// OTLP/HTTP address to send to, without asking the hub for it; any OTLP receiver will do.
     #[arg(long, value_name = "URL", conflicts_with = "data")]
     otlp: Option<String>,
     /// Write into this data folder instead; no hub may run on it.
@@ -81,7 +87,8 @@ impl Import {
         let (summary, took, outcome) = match &self.data {
             None => {
                 let address = self.otlp.map_or_else(|| otlp_address(&self.hub), Ok)?;
-                import::run(&options, &HubSink::new(&address))
+                let access = self.hub.access(Some(REPLY_TIMEOUT))?;
+                import::run(&options, &HubSink::new(&address, access.agent, access.authorization))
             }
             Some(data) => {
                 let env = Env::local();
@@ -106,24 +113,32 @@ impl Import {
     }
 }
 
-/// Asks a hub where it takes OTLP over HTTP.
-fn otlp_address(hub: &str) -> Result<String, Failure> {
-    let stats: Value = decode(&Source::hub(hub).document("/api/v1/stats", &[])?)?;
+/// Asks a hub where it takes OTLP over HTTP. A token that may only send may not ask: then it is the usual port.
+fn otlp_address(hub: &HubArgs) -> Result<String, Failure> {
+    let base = hub.base();
+    let usual = SocketAddr::from(([0, 0, 0, 0], DEFAULT_PORT));
+    let document = match Source::hub(hub)?.document("/api/v1/stats", &[]) {
+        Err(Failure::Denied(_)) => return Ok(reachable(&base, usual)),
+        other => other?,
+    };
+    let stats: Value = decode(&document)?;
     let address = stats.pointer("/addresses/otlp_http").and_then(Value::as_str).and_then(|a| a.parse().ok());
     let address: SocketAddr = address.ok_or_else(|| {
-        Failure::Failed(format!("{hub} does not say where it takes OTLP: name the address with --otlp"))
+        Failure::Failed(format!("{base} does not say where it takes OTLP: name the address with --otlp"))
     })?;
-    Ok(reachable(hub, address))
+    Ok(reachable(&base, address))
 }
 
-/// A hub that listens on all addresses is reached by the host that its URL names.
+/// A hub that listens on all addresses is reached by the host that its URL names; so is one with a certificate, which
+/// is of a name.
 fn reachable(hub: &str, address: SocketAddr) -> String {
-    let authority = hub.split_once("://").map_or(hub, |(_, rest)| rest).split('/').next().unwrap_or_default();
+    let (scheme, rest) = hub.split_once("://").unwrap_or(("http", hub));
+    let authority = rest.split('/').next().unwrap_or_default();
     match authority.parse::<http::uri::Authority>() {
-        Ok(authority) if address.ip().is_unspecified() => {
-            format!("http://{}:{}", authority.host(), address.port())
+        Ok(authority) if address.ip().is_unspecified() || scheme == "https" => {
+            format!("{scheme}://{}:{}", authority.host(), address.port())
         }
-        _ => format!("http://{address}"),
+        _ => format!("{scheme}://{address}"),
     }
 }
 
@@ -138,6 +153,7 @@ mod tests {
             ("logs.example:7311/", "[::]:4318", "http://logs.example:4318"),
             ("http://[::1]:7311", "[::]:4318", "http://[::1]:4318"),
             ("http://logs.example:7311", "10.0.0.7:4318", "http://10.0.0.7:4318"),
+            ("https://logs.example", "10.0.0.7:4318", "https://logs.example:4318"),
         ] {
             assert_eq!(reachable(hub, address.parse().unwrap()), want);
         }

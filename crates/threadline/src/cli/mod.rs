@@ -3,6 +3,7 @@
 //! Exit codes: 0 done (also when nothing was found, unless `--fail-empty`), 1 failed or not intact, 2 the command or
 //! the query is wrong, 3 nobody answers at the hub's address.
 
+mod access;
 mod args;
 mod config;
 mod erase;
@@ -17,6 +18,7 @@ mod services;
 mod source;
 mod sql;
 mod stats;
+mod token;
 mod trace;
 mod traces;
 mod verify;
@@ -64,6 +66,8 @@ enum Command {
     Verify(verify::Verify),
     /// Delete records for good, and record who asked for it and why.
     Erase(erase::Erase),
+    /// Make, list and revoke the tokens that people and senders come in with.
+    Token(token::Token),
     /// Show the settings in effect, or their reference.
     Config(config::Config),
 }
@@ -98,6 +102,7 @@ impl Command {
             Command::Stats(stats) => stats.run(),
             Command::Verify(verify) => verify.run(),
             Command::Erase(erase) => erase.run(),
+            Command::Token(token) => token.run(),
             Command::Config(config) => config.run(),
         }
     }

@@ -35,9 +35,10 @@ impl Serve {
             .map_err(|error| Failure::Failed(error.to_string()))?;
         let addresses = hub.addresses();
         eprintln!("threadline {} is up, data in {}", env!("CARGO_PKG_VERSION"), data.display());
-        eprintln!("  OTLP/gRPC  http://{}", addresses.otlp_grpc);
-        eprintln!("  OTLP/HTTP  http://{}", addresses.otlp_http);
-        eprintln!("  API        http://{}", addresses.api);
+        let scheme = if hub.has_tls() { "https" } else { "http" };
+        eprintln!("  OTLP/gRPC  {scheme}://{}", addresses.otlp_grpc);
+        eprintln!("  OTLP/HTTP  {scheme}://{}", addresses.otlp_http);
+        eprintln!("  API        {scheme}://{}", addresses.api);
         signals.block_on(stop.wait());
         eprintln!("stopping");
         hub.shutdown()?;

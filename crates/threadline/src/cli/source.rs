@@ -18,8 +18,10 @@ use serde_json::Value;
 use threadline_store::{Env, Store};
 use tokio::runtime::Runtime;
 
+use super::access::{Access, HubArgs};
 use super::args::SourceArgs;
 use super::failure::Failure;
+use crate::door::Door;
 use crate::hub::Addresses;
 use crate::meters::Meters;
 use crate::serve::Handler as _;
@@ -36,7 +38,7 @@ const PIPE_BYTES: usize = 256 << 10;
 /// Where a command reads.
 pub(super) enum Source {
     /// A hub by its URL.
-    Hub { agent: ureq::Agent, base: String },
+    Hub { access: Access, base: String },
     /// A data folder.
     Data(Box<Folder>),
 }
@@ -59,18 +61,13 @@ impl Source {
     pub(super) fn open(args: &SourceArgs) -> Result<Source, Failure> {
         match &args.data {
             Some(data) => Ok(Source::Data(Box::new(Folder::open(data)?))),
-            None => Ok(Source::hub(&args.hub)),
+            None => Source::hub(&args.hub),
         }
     }
 
     /// A hub.
-    pub(super) fn hub(url: &str) -> Source {
-        let base = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(10)))
-            .build();
-        Source::Hub { agent: config.into(), base: base.trim_end_matches('/').to_owned() }
+    pub(super) fn hub(args: &HubArgs) -> Result<Source, Failure> {
+        Ok(Source::Hub { access: args.access(None)?, base: args.base() })
     }
 
     /// Whether it changes while it is read.
@@ -82,7 +79,13 @@ impl Source {
     pub(super) fn get(&self, path: &str, pairs: Pairs<'_>) -> Result<Answer<'_>, Failure> {
         let path = with_query(path, pairs);
         match self {
-            Source::Hub { agent, base } => hub_answer(base, pairs, agent.get(format!("{base}{path}")).call()),
+            Source::Hub { access, base } => {
+                let mut request = access.agent.get(format!("{base}{path}"));
+                if let Some(authorization) = &access.authorization {
+                    request = request.header("Authorization", authorization);
+                }
+                hub_answer(base, pairs, request.call())
+            }
             Source::Data(folder) => folder.answer(Request::get(path), Bytes::new(), pairs),
         }
     }
@@ -92,8 +95,11 @@ impl Source {
         let body = body.to_string();
         let json = "application/json";
         match self {
-            Source::Hub { agent, base } => {
-                let request = agent.post(format!("{base}{path}")).header("Content-Type", json);
+            Source::Hub { access, base } => {
+                let mut request = access.agent.post(format!("{base}{path}")).header("Content-Type", json);
+                if let Some(authorization) = &access.authorization {
+                    request = request.header("Authorization", authorization);
+                }
                 hub_answer(base, &[], request.send(body.as_str()))
             }
             Source::Data(folder) => {
@@ -149,6 +155,9 @@ fn problem_failure(status: u16, problem: &Value, text: &str, pairs: Pairs<'_>) -
     let member = |name: &str| problem.get(name).and_then(Value::as_str);
     let said = member("detail").or(member("title")).unwrap_or(text.trim());
     let detail = if said.is_empty() { format!("the hub said {status}") } else { said.to_owned() };
+    if matches!(status, 401 | 403) {
+        return Failure::Denied(detail);
+    }
     if !matches!(status, 400 | 422) {
         return Failure::Failed(detail);
     }
@@ -202,6 +211,7 @@ impl Folder {
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let meters = Arc::new(Meters::new());
+        let door = Door::open(env.clone(), Arc::clone(&meters));
         let intake = ingest::Intake::new(&settings, store.clone(), Arc::clone(&env.clock), Arc::clone(&meters));
         let parts = api::Parts {
             addresses,
@@ -210,6 +220,8 @@ impl Folder {
             meters,
             stopping: Arc::default(),
             intake: Arc::new(intake),
+            door: Arc::new(door),
+            tls: None,
             runtime: runtime.handle().clone(),
         };
         let endpoint = api::handler(&settings, parts);

@@ -69,6 +69,7 @@ pub trait Sink: Sync {
 pub struct HubSink {
     agent: ureq::Agent,
     base: String,
+    authorization: Option<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -92,14 +93,10 @@ enum Attempt {
 }
 
 impl HubSink {
-    /// A hub by its OTLP/HTTP address such as `http://127.0.0.1:4318`.
-    pub fn new(base: &str) -> Self {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(10)))
-            .timeout_recv_response(Some(Duration::from_secs(120)))
-            .build();
-        Self { agent: config.into(), base: base.trim_end_matches('/').to_owned() }
+    /// A hub by its OTLP/HTTP address such as `http://127.0.0.1:4318`, the client that speaks to it, and the value of
+    /// the header `Authorization`.
+    pub fn new(base: &str, agent: ureq::Agent, authorization: Option<String>) -> Self {
+        Self { agent, base: base.trim_end_matches('/').to_owned(), authorization }
     }
 
     fn attempt(&self, payload: &Payload) -> Result<Attempt, SinkError> {
@@ -110,8 +107,11 @@ impl HubSink {
             (Table::Spans, Format::Json) => ("/v1/traces", "application/json"),
         };
         let url = format!("{}{path}", self.base);
-        let sent = self.agent.post(&url).header("Content-Type", content_type).send(payload.body.as_slice());
-        let mut reply = match sent {
+        let mut request = self.agent.post(&url).header("Content-Type", content_type);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization);
+        }
+        let mut reply = match request.send(payload.body.as_slice()) {
             Ok(reply) => reply,
             Err(ureq::Error::Io(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 return Err(SinkError::Unreachable(format!("{url}: {error}")));

@@ -12,12 +12,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use threadline_model::otlp::{Format, Signal, Status, encode_response, encode_status};
+use threadline_model::sender::Sender;
 
 use super::compression::Encoding;
 use super::reply::code;
 use super::{Content, Delivery, Intake, Receipt, Refusal, body, client_batch_id};
+use crate::door::names::reason::endpoint as reason;
+use crate::door::notes::Asked;
+use crate::door::roles::{self, Port};
+use crate::door::{Door, peer_of};
 use crate::meters::Transport;
-use crate::serve::Handler;
+use crate::serve::{Handler, discard};
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
@@ -36,11 +41,12 @@ const MESSAGE_BYTES_MAX: usize = 1024;
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     intake: Arc<Intake>,
+    door: Arc<Door>,
 }
 
 /// OTLP/gRPC into an intake.
-pub(crate) fn handler(intake: Arc<Intake>) -> Endpoint {
-    Endpoint { intake }
+pub(crate) fn handler(intake: Arc<Intake>, door: Arc<Door>) -> Endpoint {
+    Endpoint { intake, door }
 }
 
 impl Handler for Endpoint {
@@ -48,13 +54,26 @@ impl Handler for Endpoint {
         if let Some(response) = not_grpc(&request) {
             return response;
         }
-        let signal = match request.uri().path() {
+        let peer = peer_of(request.extensions());
+        let mut asked = Asked::of(request.method(), request.uri(), request.headers());
+        let path = request.uri().path();
+        let signal = match path {
             "/opentelemetry.proto.collector.logs.v1.LogsService/Export" => Signal::Logs,
             "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => Signal::Traces,
             "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export" => Signal::Metrics,
             path => {
+                self.door.unknown(reason::NO_ROUTE, &peer, &asked, StatusCode::NOT_FOUND.as_u16());
                 let message = format!("there is no method {path} here, only OTLP's Export");
                 return failed(&Status { code: code::UNIMPLEMENTED, message: &message, ..Status::default() });
+            }
+        };
+        let endpoint = roles::find(Port::Grpc, "POST", path);
+        asked.route = Some(endpoint.path);
+        let caller = match self.door.admit(endpoint, Port::Grpc, peer, request.headers(), &asked) {
+            Ok(caller) => caller,
+            Err(refused) => {
+                discard(request.into_body()).await;
+                return failed(&refused.status());
             }
         };
         let encoding = request
@@ -69,10 +88,11 @@ impl Handler for Endpoint {
             response.headers_mut().insert(GRPC_ACCEPT_ENCODING, accepted);
             return response;
         };
-        let outcome = self.deliver(signal, encoding, request).await;
+        let outcome = self.deliver(signal, encoding, request, self.door.sender(&caller)).await;
         self.intake.count(signal, Transport::Grpc, &outcome);
         match outcome {
             Ok(receipt) => {
+                self.door.misnamed(&caller, &asked, &receipt.misnamed);
                 succeeded(&encode_response(Format::Protobuf, signal, receipt.rejected, &receipt.message))
             }
             Err(refusal) => failed(&refusal.status(&refusal.to_string())),
@@ -86,6 +106,7 @@ impl Endpoint {
         signal: Signal,
         encoding: Encoding,
         request: Request<Incoming>,
+        sender: Sender,
     ) -> Result<Receipt, Refusal> {
         let batch_id = client_batch_id(request.headers())?;
         let bytes_max = encoding.received_bytes_max(self.intake.request_bytes_max()) + PREFIX_BYTES;
@@ -106,6 +127,7 @@ impl Endpoint {
             body,
             lease,
             batch_id,
+            sender,
         };
         self.intake.take(delivery).await
     }

@@ -7,18 +7,23 @@ use axum::body::Body;
 use http::header::{
     ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, ORIGIN,
-    RETRY_AFTER, VARY,
+    RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use threadline_model::otlp::{Format, Signal, Status, encode_response, encode_status};
+use threadline_model::sender::Sender;
 use threadline_model::value::write_str;
 
 use super::compression::Encoding;
 use super::reply::{code, seconds};
 use super::{Content, Delivery, Intake, Receipt, Refusal, body, client_batch_id};
+use crate::door::names::reason::endpoint as reason;
+use crate::door::notes::Asked;
+use crate::door::roles::{self, Port};
+use crate::door::{Door, Refused, peer_of};
 use crate::meters::Transport;
-use crate::serve::Handler;
+use crate::serve::{Handler, discard};
 
 /// Seconds that a browser may remember a preflight.
 const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
@@ -33,16 +38,20 @@ const LINES_TYPES: [&str; 6] = [
     "text/plain",
 ];
 
+/// A reply, and the first services of which there were records that their sender may not write.
+type Answer = (Response<Body>, Vec<String>);
+
 /// OTLP/HTTP and JSON lines.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     intake: Arc<Intake>,
+    door: Arc<Door>,
     origins: Arc<[String]>,
 }
 
 /// OTLP/HTTP into an intake. Browsers may send from `origins` (`*` = any).
-pub(crate) fn handler(intake: Arc<Intake>, origins: Vec<String>) -> Endpoint {
-    Endpoint { intake, origins: origins.into() }
+pub(crate) fn handler(intake: Arc<Intake>, door: Arc<Door>, origins: Vec<String>) -> Endpoint {
+    Endpoint { intake, door, origins: origins.into() }
 }
 
 impl Handler for Endpoint {
@@ -73,26 +82,47 @@ impl Endpoint {
 
     async fn route(&self, request: Request<Incoming>) -> Response<Body> {
         let format = format_of(request.headers());
+        let peer = peer_of(request.extensions());
+        let mut asked = Asked::of(request.method(), request.uri(), request.headers());
         let signal = match request.uri().path() {
             "/v1/logs" => Some(Signal::Logs),
             "/v1/traces" => Some(Signal::Traces),
             "/v1/metrics" => Some(Signal::Metrics),
             "/v1/jsonl" => None,
             path => {
+                self.door.unknown(reason::NO_ROUTE, &peer, &asked, StatusCode::NOT_FOUND.as_u16());
                 let message = format!(
                     "nothing is at {path}: this port takes OTLP/HTTP at /v1/logs, /v1/traces and /v1/metrics, and \
                      JSON lines at /v1/jsonl"
                 );
+                discard(request.into_body()).await;
                 return failure(format, StatusCode::NOT_FOUND, code::NOT_FOUND, &message);
             }
         };
         match (request.method(), signal) {
-            (&Method::POST, Some(signal)) => self.export(signal, request).await,
-            (&Method::POST, None) => self.lines(request).await,
+            (&Method::POST, signal) => {
+                let endpoint = roles::find(Port::Http, "POST", request.uri().path());
+                asked.route = Some(endpoint.path);
+                let caller = match self.door.admit(endpoint, Port::Http, peer, request.headers(), &asked) {
+                    Ok(caller) => caller,
+                    Err(refused) => {
+                        discard(request.into_body()).await;
+                        return not_let_in(format, &refused);
+                    }
+                };
+                let sender = self.door.sender(&caller);
+                let (response, misnamed) = match signal {
+                    Some(signal) => self.export(signal, request, sender).await,
+                    None => self.lines(request, sender).await,
+                };
+                self.door.misnamed(&caller, &asked, &misnamed);
+                response
+            }
             (&Method::OPTIONS, _) => preflight(request.headers()),
             _ => {
                 let message = "records are sent by POST";
                 let status = StatusCode::METHOD_NOT_ALLOWED;
+                self.door.unknown(reason::METHOD_NOT_ALLOWED, &peer, &asked, status.as_u16());
                 let mut response = failure(format, status, code::UNIMPLEMENTED, message);
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, OPTIONS"));
                 response
@@ -100,33 +130,42 @@ impl Endpoint {
         }
     }
 
-    async fn export(&self, signal: Signal, request: Request<Incoming>) -> Response<Body> {
+    async fn export(&self, signal: Signal, request: Request<Incoming>, sender: Sender) -> Answer {
         let Some(format) = format_of(request.headers()) else {
             let message = "the content type must be application/x-protobuf or application/json";
-            return failure(None, StatusCode::UNSUPPORTED_MEDIA_TYPE, code::INVALID_ARGUMENT, message);
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return (failure(None, status, code::INVALID_ARGUMENT, message), Vec::new());
         };
-        let Some(encoding) = encoding_of(request.headers()) else { return unknown_encoding(format) };
+        let Some(encoding) = encoding_of(request.headers()) else {
+            return (unknown_encoding(format), Vec::new());
+        };
         let content = Content::Otlp(signal, format);
-        let outcome = self.deliver(content, Transport::Http, encoding, request).await;
+        let outcome = self.deliver(content, Transport::Http, encoding, request, sender).await;
         self.intake.count(signal, Transport::Http, &outcome);
         match outcome {
-            Ok(receipt) => success(format, signal, &receipt),
-            Err(refusal) => refused(format, &refusal),
+            Ok(receipt) => (success(format, signal, &receipt), receipt.misnamed),
+            Err(refusal) => (refused(format, &refusal), Vec::new()),
         }
     }
 
-    async fn lines(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn lines(&self, request: Request<Incoming>, sender: Sender) -> Answer {
         let content_type = essence_of(request.headers()).unwrap_or_default();
         if !LINES_TYPES.iter().any(|known| known.eq_ignore_ascii_case(content_type)) {
             let message = format!("the content type must be one of {}", LINES_TYPES.join(", "));
-            return failure(None, StatusCode::UNSUPPORTED_MEDIA_TYPE, code::INVALID_ARGUMENT, &message);
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return (failure(None, status, code::INVALID_ARGUMENT, &message), Vec::new());
         }
-        let Some(encoding) = encoding_of(request.headers()) else { return unknown_encoding(Format::Json) };
-        let outcome = self.deliver(Content::Lines, Transport::Jsonl, encoding, request).await;
+        let Some(encoding) = encoding_of(request.headers()) else {
+            return (unknown_encoding(Format::Json), Vec::new());
+        };
+        let outcome = self.deliver(Content::Lines, Transport::Jsonl, encoding, request, sender).await;
         self.intake.count(Signal::Logs, Transport::Jsonl, &outcome);
         match outcome {
-            Ok(receipt) => respond(StatusCode::OK, Format::Json, lines_reply(&receipt).into_bytes()),
-            Err(refusal) => refused(Format::Json, &refusal),
+            Ok(receipt) => {
+                let reply = lines_reply(&receipt).into_bytes();
+                (respond(StatusCode::OK, Format::Json, reply), receipt.misnamed)
+            }
+            Err(refusal) => (refused(Format::Json, &refusal), Vec::new()),
         }
     }
 
@@ -136,11 +175,12 @@ impl Endpoint {
         transport: Transport,
         encoding: Encoding,
         request: Request<Incoming>,
+        sender: Sender,
     ) -> Result<Receipt, Refusal> {
         let batch_id = client_batch_id(request.headers())?;
         let bytes_max = encoding.received_bytes_max(self.intake.request_bytes_max());
         let (body, lease) = body::read(&self.intake, request.into_body(), bytes_max).await?;
-        self.intake.take(Delivery { content, transport, encoding, body, lease, batch_id }).await
+        self.intake.take(Delivery { content, transport, encoding, body, lease, batch_id, sender }).await
     }
 }
 
@@ -213,6 +253,20 @@ fn refused(format: Format, refusal: &Refusal) -> Response<Body> {
     let mut response = respond(refusal.http_status(), format, body);
     if let Some(pause) = refusal.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds(pause)));
+    }
+    response
+}
+
+fn not_let_in(format: Option<Format>, refused: &Refused) -> Response<Body> {
+    let format = format.unwrap_or(Format::Json);
+    let mut response = respond(refused.http_status(), format, encode_status(format, &refused.status()));
+    if let Some(pause) = refused.retry_after() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds(pause)));
+    }
+    if matches!(refused, Refused::Unauthenticated(_)) {
+        response
+            .headers_mut()
+            .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"threadline\""));
     }
     response
 }

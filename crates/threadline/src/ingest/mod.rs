@@ -13,7 +13,7 @@ mod budget;
 mod compression;
 pub(crate) mod grpc;
 pub(crate) mod http;
-mod reply;
+pub(crate) mod reply;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use threadline_model::clock::Clock;
 use threadline_model::jsonl::{self, LineParser, Mapping};
 use threadline_model::otlp::{self, Decoded, Format, Malformed, Signal};
 use threadline_model::schema::Table;
+use threadline_model::sender::Sender;
 use threadline_store::{Ack, Append, AppendError, BatchId, Store};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -81,6 +82,8 @@ pub(crate) struct Delivery {
     pub(crate) lease: Lease,
     /// The client's own batch id.
     pub(crate) batch_id: Option<String>,
+    /// Who sends it.
+    pub(crate) sender: Sender,
 }
 
 /// What a sender is told of a delivery that was taken.
@@ -94,6 +97,8 @@ pub(crate) struct Receipt {
     pub(crate) message: String,
     /// Of lines: why the first were not taken.
     pub(crate) faults: Vec<jsonl::Fault>,
+    /// The first services of which there were records that their sender may not write.
+    pub(crate) misnamed: Vec<String>,
 }
 
 /// Why a delivery was not taken at all.
@@ -324,15 +329,22 @@ impl Core {
             },
         )?;
         let (receipt, builders) = match delivery.content {
-            Content::Otlp(signal, format) => self.otlp(signal, format, &body)?,
-            Content::Lines => self.lines(&body),
+            Content::Otlp(signal, format) => self.otlp(signal, format, &body, &delivery.sender)?,
+            Content::Lines => self.lines(&body, &delivery.sender),
         };
+        let mut receipt = receipt;
+        receipt.misnamed = builders.iter().flat_map(BatchBuilder::misnamed).cloned().collect();
+        let sender = delivery.sender.name.as_deref();
         let mut pending = Pending { receipt, bytes: body.len(), waiting: Vec::new(), lease: delivery.lease };
         let mut batches = Vec::new();
         for builder in builders {
             let table = builder.table();
             if let Some(batch) = builder.finish().map_err(unbuilt)? {
-                batches.push(Append { table, id: batch_id(table, delivery.batch_id.as_deref(), &body), batch });
+                batches.push(Append {
+                    table,
+                    id: batch_id(table, sender, delivery.batch_id.as_deref(), &body),
+                    batch,
+                });
             }
         }
         drop(body);
@@ -340,20 +352,22 @@ impl Core {
         Ok(pending)
     }
 
-    fn builder(&self, table: Table) -> BatchBuilder {
-        BatchBuilder::new(self.store.layout(table), self.clock.now_us(), self.limits)
+    fn builder(&self, table: Table, sender: &Sender) -> BatchBuilder {
+        let mut builder = BatchBuilder::new(self.store.layout(table), self.clock.now_us(), self.limits);
+        builder.set_sender(sender.clone());
+        builder
     }
 
     /// Decodes an OTLP request.
-    fn otlp(&self, signal: Signal, format: Format, body: &[u8]) -> Result<Contents, Refusal> {
+    fn otlp(&self, signal: Signal, format: Format, body: &[u8], sender: &Sender) -> Result<Contents, Refusal> {
         let (builder, decoded) = match signal {
             Signal::Logs => {
-                let mut builder = self.builder(Table::Logs);
+                let mut builder = self.builder(Table::Logs, sender);
                 let decoded = otlp::decode_logs(format, body, &mut builder, &mut |_| 0)?;
                 (builder, decoded)
             }
             Signal::Traces => {
-                let mut builder = self.builder(Table::Spans);
+                let mut builder = self.builder(Table::Spans, sender);
                 let decoded = otlp::decode_traces(format, body, &mut builder, &mut |_| 0)?;
                 (builder, decoded)
             }
@@ -365,8 +379,8 @@ impl Core {
     }
 
     /// Decodes JSON lines.
-    fn lines(&self, body: &[u8]) -> Contents {
-        let (mut logs, mut spans) = (self.builder(Table::Logs), self.builder(Table::Spans));
+    fn lines(&self, body: &[u8], sender: &Sender) -> Contents {
+        let (mut logs, mut spans) = (self.builder(Table::Logs, sender), self.builder(Table::Spans, sender));
         let mut parser = LineParser::new(Arc::clone(&self.mapping));
         let line_bytes_max = self.limits.record_bytes_max;
         let decoded = jsonl::decode(body, &mut parser, line_bytes_max, &mut logs, &mut spans);
@@ -375,6 +389,7 @@ impl Core {
             rejected: decoded.refused as u64,
             message: String::new(),
             faults: decoded.faults,
+            misnamed: Vec::new(),
         };
         (receipt, vec![logs, spans])
     }
@@ -418,7 +433,7 @@ fn receipt(decoded: &Decoded) -> Receipt {
         )
     };
     let (accepted, rejected) = (decoded.accepted as u64, decoded.refused as u64);
-    Receipt { accepted, rejected, message, faults: Vec::new() }
+    Receipt { accepted, rejected, message, ..Receipt::default() }
 }
 
 fn metrics_receipt(data_points: u64) -> Receipt {
@@ -430,10 +445,12 @@ fn metrics_receipt(data_points: u64) -> Receipt {
     Receipt { rejected: data_points, message: message.to_owned(), ..Receipt::default() }
 }
 
-/// Identity of a batch: what the client says, or the content; apart for each table.
-fn batch_id(table: Table, client: Option<&str>, body: &[u8]) -> BatchId {
+/// Identity of a batch: what the client says, or the content; apart for each table and each known sender, so that none
+/// can have another's batch taken for one that was sent before.
+fn batch_id(table: Table, sender: Option<&str>, client: Option<&str>, body: &[u8]) -> BatchId {
     let signal = signal_of(table) as u64;
-    let hash = |kind: u64, bytes| xxhash_rust::xxh3::xxh3_128_with_seed(bytes, kind << 8 | signal);
+    let sender = sender.map_or(0, |sender| xxhash_rust::xxh3::xxh3_64(sender.as_bytes()) << 16);
+    let hash = |kind: u64, bytes| xxhash_rust::xxh3::xxh3_128_with_seed(bytes, sender | kind << 8 | signal);
     BatchId(client.map_or_else(|| hash(0, body), |id| hash(1, id.as_bytes())))
 }
 

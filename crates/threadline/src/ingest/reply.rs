@@ -5,6 +5,7 @@ use std::time::Duration;
 use threadline_model::otlp::Status;
 
 use super::Refusal;
+use crate::door::Refused;
 
 /// gRPC status codes that the intake replies with.
 pub(crate) mod code {
@@ -15,6 +16,19 @@ pub(crate) mod code {
     pub(crate) const RESOURCE_EXHAUSTED: i32 = 8;
     pub(crate) const UNIMPLEMENTED: i32 = 12;
     pub(crate) const UNAVAILABLE: i32 = 14;
+    pub(crate) const UNAUTHENTICATED: i32 = 16;
+}
+
+impl Refused {
+    /// The status in full.
+    pub(crate) fn status(&self) -> Status<'_> {
+        let code = match self {
+            Refused::Unauthenticated(_) => code::UNAUTHENTICATED,
+            Refused::Forbidden(_) => code::PERMISSION_DENIED,
+            Refused::Locked { .. } => code::RESOURCE_EXHAUSTED,
+        };
+        Status { code, message: self.detail(), retry_delay: self.retry_after(), violation: None }
+    }
 }
 
 impl Refusal {

@@ -52,10 +52,45 @@ kinds! {
     Share = "share";
     /// `true` or `false`.
     Switch = "switch";
+    /// One word.
+    Word = "word";
     /// Words with commas between.
     Words = "list";
     /// Retention rules.
     Retention = "rules";
+    /// Whether senders must show a certificate.
+    Demand = "demand";
+    /// What becomes of records that their sender may not write.
+    Verdict = "verdict";
+    /// Who may write as which services.
+    Senders = "senders";
+}
+
+/// Whether senders must show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Who shows none gets no connection.
+    Required,
+    /// Who shows none needs a token.
+    Optional,
+}
+
+/// What becomes of records that their sender may not write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// They are refused.
+    Refuse,
+    /// They are kept and marked.
+    Flag,
+}
+
+/// A rule: who may write as which services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SenderRule {
+    /// Identity of a certificate, or `token:NAME`; with `*`.
+    pub identity: String,
+    /// Names of services; with `*`.
+    pub services: Vec<String>,
 }
 
 /// How values of a kind are written, for the reference: kind, explanation, example.
@@ -71,13 +106,25 @@ pub const WRITTEN: &[(&str, &str, &str)] = &[
     (Count::NAME, "a whole number, at least 1", "16"),
     (Share::NAME, "a number from 0 to 1", "0.25"),
     (Switch::NAME, "`true` or `false`", "false"),
+    (Word::NAME, "letters, digits, `-`, `_`, `.`; may be empty", "production"),
     (Words::NAME, "a list in the file, commas elsewhere", "https://a.example,https://b.example"),
     (
         Retention::NAME,
         "`[[retention]]` tables in the file; elsewhere `key=value` with commas, rules with `;` between",
         "service=checkout,age_max=30d; event=security.*,age_max=1w",
     ),
+    (Demand::NAME, "`required` or `optional`", "optional"),
+    (Verdict::NAME, "`refuse` or `flag`", "flag"),
+    (
+        Senders::NAME,
+        "`[[senders]]` tables in the file, `services` a text with spaces between names; elsewhere `key=value` with commas, \
+         rules with `;` between; `*` stands for any text",
+        "identity=spiffe://acme/collector,services=*; identity=gateway.acme.internal,services=shop shop-*",
+    ),
 ];
+
+/// Bytes of a word.
+const WORD_BYTES_MAX: usize = 64;
 
 const UNITS_BYTES: &[(&str, u64)] = &[
     ("b", 1),
@@ -234,6 +281,85 @@ impl Kind<PathBuf> for Folder {
     }
 }
 
+impl Kind<Option<PathBuf>> for Folder {
+    fn parse(text: &str) -> Result<Option<PathBuf>, String> {
+        Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+    }
+
+    fn write(value: &Option<PathBuf>) -> String {
+        value.as_ref().map_or_else(String::new, |path| path.display().to_string())
+    }
+}
+
+impl Kind<ClientAuth> for Demand {
+    fn parse(text: &str) -> Result<ClientAuth, String> {
+        match text {
+            "required" => Ok(ClientAuth::Required),
+            "optional" => Ok(ClientAuth::Optional),
+            _ => Err("write `required` or `optional`".to_owned()),
+        }
+    }
+
+    fn write(value: &ClientAuth) -> String {
+        match value {
+            ClientAuth::Required => "required",
+            ClientAuth::Optional => "optional",
+        }
+        .to_owned()
+    }
+}
+
+impl Kind<Mismatch> for Verdict {
+    fn parse(text: &str) -> Result<Mismatch, String> {
+        match text {
+            "refuse" => Ok(Mismatch::Refuse),
+            "flag" => Ok(Mismatch::Flag),
+            _ => Err("write `refuse` or `flag`".to_owned()),
+        }
+    }
+
+    fn write(value: &Mismatch) -> String {
+        match value {
+            Mismatch::Refuse => "refuse",
+            Mismatch::Flag => "flag",
+        }
+        .to_owned()
+    }
+}
+
+impl Kind<Vec<SenderRule>> for Senders {
+    fn parse(text: &str) -> Result<Vec<SenderRule>, String> {
+        text.split(';').map(str::trim).filter(|rule| !rule.is_empty()).map(parse_sender).collect()
+    }
+
+    fn write(value: &Vec<SenderRule>) -> String {
+        let rule =
+            |rule: &SenderRule| format!("identity={},services={}", rule.identity, rule.services.join(" "));
+        value.iter().map(rule).collect::<Vec<_>>().join("; ")
+    }
+}
+
+fn parse_sender(text: &str) -> Result<SenderRule, String> {
+    let mut rule = SenderRule { identity: String::new(), services: Vec::new() };
+    for part in text.split(',') {
+        let (key, value) =
+            part.split_once('=').ok_or_else(|| format!("`{}` is not `key=value`", part.trim()))?;
+        match key.trim() {
+            "identity" => rule.identity = value.trim().to_owned(),
+            "services" => rule.services = value.split_whitespace().map(str::to_owned).collect(),
+            other => return Err(format!("a sender rule has no `{other}`; there are identity, services")),
+        }
+    }
+    let too_long = |text: &String| text.len() > crate::door::pattern::PATTERN_BYTES_MAX;
+    if rule.identity.is_empty() || rule.services.is_empty() {
+        return Err("a sender rule needs `identity` and `services`".to_owned());
+    }
+    if too_long(&rule.identity) || rule.services.iter().any(too_long) {
+        return Err("a name in a sender rule is too long".to_owned());
+    }
+    Ok(rule)
+}
+
 impl Kind<usize> for Count {
     fn parse(text: &str) -> Result<usize, String> {
         text.parse()
@@ -271,6 +397,20 @@ impl Kind<bool> for Switch {
 
     fn write(value: &bool) -> String {
         value.to_string()
+    }
+}
+
+impl Kind<String> for Word {
+    fn parse(text: &str) -> Result<String, String> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if text.chars().all(fits) && text.len() <= WORD_BYTES_MAX {
+            return Ok(text.to_owned());
+        }
+        Err(format!("write at most {WORD_BYTES_MAX} letters, digits, `-`, `_`, `.`"))
+    }
+
+    fn write(value: &String) -> String {
+        value.clone()
     }
 }
 
@@ -351,8 +491,8 @@ pub(super) fn from_toml(key: &str, value: &toml::Value) -> Result<String, String
             let items: Result<Vec<_>, _> = items.iter().map(|item| item_text(item, separator)).collect();
             Ok(items?.join(separator))
         }
-        toml::Value::Table(_) if key == "retention" => {
-            Err("write `[[retention]]`, with two brackets".to_owned())
+        toml::Value::Table(_) if matches!(key, "retention" | "senders") => {
+            Err(format!("write `[[{key}]]`, with two brackets"))
         }
         toml::Value::Table(_) | toml::Value::Datetime(_) => {
             Err("this setting is no table and no date".to_owned())

@@ -31,8 +31,16 @@ const EXAMPLE: &str = "
 ```toml
 data_dir = \"/var/lib/threadline\"
 api_address = \"0.0.0.0:7311\"
+otlp_grpc_address = \"0.0.0.0:4317\"
+tls_cert = \"/etc/threadline/hub.pem\"
+tls_key = \"/etc/threadline/hub.key\"
+tls_client_ca = \"/etc/threadline/senders-ca.pem\"
 memory_bytes_max = \"1GiB\"
 sealed_bytes_max = \"500GB\"
+
+[[senders]]
+identity = \"spiffe://acme/collector\"
+services = \"*\"
 
 [[retention]]
 event = \"security.*\"

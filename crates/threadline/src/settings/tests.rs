@@ -57,6 +57,9 @@ fn values_are_written_as_people_write_them() {
             "service=a, age_max=30d; event=security.*,age_max=1w",
             "service=a,age_max=30d; event=security.*,age_max=7d",
         ),
+        ("tls_cert", "", ""),
+        ("environment", "prod-eu", "prod-eu"),
+        ("senders", "identity=a, services=b  c-*;", "identity=a,services=b c-*"),
     ] {
         let name = TABLE.iter().find(|setting| setting.name == name).unwrap().name;
         let effective = load("", &[], &[(name, text)]).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -103,6 +106,24 @@ fn wrong_settings_say_what_is_wrong_and_where() {
             &[("query_timeout", "5")],
             "--query-timeout: query_timeout = `5`: write a duration such as `30s`, `250ms`, `1h30m` or `30d`",
         ),
+        (
+            "tls_client_auth = \"maybe\"",
+            &[],
+            "t.toml: tls_client_auth = `maybe`: write `required` or `optional`",
+        ),
+        ("[senders]\nidentity = \"a\"", &[], "t.toml: senders: write `[[senders]]`, with two brackets"),
+        (
+            "[[senders]]\nidentity = \"a\"",
+            &[],
+            "t.toml: senders = `identity=a`: a sender rule needs `identity` and `services`",
+        ),
+        (
+            "environment = \"a b\"",
+            &[],
+            "t.toml: environment = `a b`: write at most 64 letters, digits, `-`, `_`, `.`",
+        ),
+        ("", &[("tls_cert", "c")], "tls_cert and tls_key belong together: set both or none"),
+        ("", &[("tls_client_ca", "c")], "tls_client_ca needs TLS: set tls_cert and tls_key"),
         (
             "",
             &[("api_address", "127.0.0.1:4318")],

@@ -27,6 +27,8 @@ pub(crate) fn settings(data: &Path) -> Settings {
         api_address: free,
         wal_segment_bytes: 4 << 20,
         disk_free_bytes_min: 1 << 20,
+        // Or each look at the records would add one.
+        audit_queries: false,
         ..Settings::default()
     }
 }
@@ -162,4 +164,16 @@ pub(crate) fn deliver(hub: &Hub, path: &str, message: &impl prost::Message) {
     let headers = [("content-type", "application/x-protobuf")];
     let reply = send("POST", hub.addresses().otlp_http, path, &headers, &message.encode_to_vec());
     assert_eq!((reply.status, reply.body.len()), (200, 0), "{}", reply.text());
+}
+
+/// Sends protobuf to OTLP/HTTP with a token, if one is given; all of it is answered with success.
+pub(crate) fn deliver_with(hub: &Hub, path: &str, message: &impl prost::Message, token: &str) -> Reply {
+    let authorization = format!("Bearer {token}");
+    let mut headers = vec![("content-type", "application/x-protobuf")];
+    if !token.is_empty() {
+        headers.push(("authorization", &authorization));
+    }
+    let reply = send("POST", hub.addresses().otlp_http, path, &headers, &message.encode_to_vec());
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    reply
 }

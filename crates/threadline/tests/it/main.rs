@@ -4,10 +4,15 @@
 
 mod api;
 mod cli;
+mod client;
+mod door;
+mod door_cli;
 mod hub;
 mod jsonl;
 mod kill;
 mod otlp_grpc;
 mod otlp_http;
+mod pki;
 mod process;
 mod senders;
+mod tls;

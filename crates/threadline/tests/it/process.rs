@@ -27,8 +27,10 @@ impl Process {
     /// Starts a hub on a data folder with further settings, and waits until it is healthy.
     pub(crate) fn start(data: &Path, settings: &[(&'static str, &str)]) -> Process {
         let (grpc, http, api) = (free(), free(), free());
+        // Or each look at the records would add one.
+        let quiet = [("THREADLINE_AUDIT_QUERIES", "false")];
         let mut all: Vec<(&'static str, String)> =
-            settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+            quiet.iter().chain(settings).map(|(name, value)| (*name, (*value).to_owned())).collect();
         all.push(("THREADLINE_DATA_DIR", data.display().to_string()));
         all.push(("THREADLINE_OTLP_GRPC_ADDRESS", grpc.to_string()));
         all.push(("THREADLINE_OTLP_HTTP_ADDRESS", http.to_string()));
@@ -53,9 +55,13 @@ impl Process {
     /// Waits until the hub says that it is healthy; fails if it ends instead.
     pub(crate) fn wait_healthy(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        let url = format!("http://{}/healthz", self.api);
+        let secure = self.settings.iter().any(|(name, _)| *name == "THREADLINE_TLS_CERT");
+        let url = format!("{}://{}/healthz", if secure { "https" } else { "http" }, self.api);
+        // That it is the right hub is for others to check.
+        let tls = ureq::tls::TlsConfig::builder().disable_verification(true).build();
+        let agent: ureq::Agent = ureq::Agent::config_builder().tls_config(tls).build().into();
         loop {
-            if ureq::get(&url).call().is_ok() {
+            if agent.get(&url).call().is_ok() {
                 return;
             }
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -1,0 +1,161 @@
+//! The record of a query: who asked what, from where, and how many rows they got. It is made when the answer has ended,
+//! whether it ended well, badly, or because nobody read on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use http::header::CONTENT_TYPE;
+use http::{Response, StatusCode};
+
+use super::operations::Id;
+use super::problem::Problem;
+use super::{Api, NDJSON_ERROR};
+use crate::door::caller::Caller;
+use crate::door::names::outcome;
+use crate::door::notes::{self, Asked, Ended, QUERY_CHARS_MAX};
+
+/// How many rows an answer that is one document has; among the extensions of a response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows(pub(crate) u64);
+
+/// A query that is to be recorded.
+pub(crate) struct Audit {
+    api: Arc<Api>,
+    caller: Caller,
+    asked: Asked,
+    action: &'static str,
+    query: String,
+    started: Duration,
+}
+
+/// What an operation is called in records; `None` for those that show no records.
+fn action(id: Id) -> Option<&'static str> {
+    Some(match id {
+        Id::Search => "search",
+        Id::Tail => "tail",
+        Id::Count => "count",
+        Id::Histogram => "histogram",
+        Id::Red => "red",
+        Id::Fields => "fields",
+        Id::FieldValues => "field_values",
+        Id::Distinct => "distinct",
+        Id::SqlGet | Id::SqlPost => "sql",
+        Id::Traces => "traces",
+        Id::Trace => "trace",
+        Id::Services => "services",
+        Id::Erase => "erase",
+        Id::Page | Id::Stats | Id::Health | Id::Metrics | Id::OpenApi => return None,
+    })
+}
+
+impl Audit {
+    /// Begins the record, if the operation has one. `query` is what was asked, in full; it is cut.
+    pub(crate) fn begin(api: &Arc<Api>, id: Id, caller: &Caller, asked: &Asked, query: &str) -> Option<Audit> {
+        let action = action(id)?;
+        // What deletes is recorded whatever the setting says.
+        if !api.audit_queries && id != Id::Erase {
+            return None;
+        }
+        let audit = Audit {
+            api: Arc::clone(api),
+            caller: caller.clone(),
+            asked: asked.clone(),
+            action,
+            query: query.chars().take(QUERY_CHARS_MAX).collect(),
+            started: api.clock.monotonic(),
+        };
+        if id == Id::Tail {
+            // It may go on for days.
+            audit.note("tail.opened", StatusCode::OK, outcome::SUCCESS, 0);
+        }
+        Some(audit)
+    }
+
+    fn note(&self, action: &str, status: StatusCode, outcome: &'static str, rows: u64) {
+        let took = self.api.clock.monotonic().saturating_sub(self.started);
+        let ended = Ended { status: status.as_u16(), outcome, rows, took };
+        self.api.door.journal.note(notes::query(&self.caller, &self.asked, action, &self.query, ended));
+    }
+
+    fn done(&self, status: StatusCode, outcome: &'static str, rows: u64) {
+        self.note(self.action, status, outcome, rows);
+    }
+
+    /// Makes the record of an answer: now, or when its stream has ended.
+    pub(crate) fn answered(self, answer: Result<Response<Body>, Problem>) -> Result<Response<Body>, Problem> {
+        let response = match answer {
+            Ok(response) => response,
+            Err(problem) => {
+                self.done(problem.status(), outcome::FAILURE, 0);
+                return Err(problem);
+            }
+        };
+        let (parts, body) = response.into_parts();
+        let content_type = parts.headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+        let mark: Mark = match content_type {
+            Some(b"application/x-ndjson") => |piece| memchr::memchr_iter(b'\n', piece).count() as u64,
+            Some(b"text/event-stream") => {
+                |piece| memchr::memmem::find_iter(piece, b"\nevent: row\n").count() as u64
+            }
+            _ => {
+                let Rows(rows) = parts.extensions.get().copied().unwrap_or(Rows(1));
+                self.done(parts.status, outcome::SUCCESS, rows);
+                return Ok(Response::from_parts(parts, body));
+            }
+        };
+        let stream = body.into_data_stream();
+        let counted = Counted { stream, mark, rows: 0, failed: false, status: parts.status, audit: Some(self) };
+        Ok(Response::from_parts(parts, Body::from_stream(counted)))
+    }
+}
+
+/// How many rows a piece of a stream has; pieces have whole rows.
+type Mark = fn(&[u8]) -> u64;
+
+/// A stream whose rows are counted.
+struct Counted {
+    stream: BodyDataStream,
+    mark: Mark,
+    rows: u64,
+    failed: bool,
+    status: StatusCode,
+    audit: Option<Audit>,
+}
+
+impl Stream for Counted {
+    type Item = Result<Bytes, axum::Error>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        let polled = self.stream.poll_next_unpin(context);
+        match &polled {
+            std::task::Poll::Ready(Some(Ok(piece))) if piece.starts_with(NDJSON_ERROR.as_bytes()) => {
+                self.failed = true;
+            }
+            std::task::Poll::Ready(Some(Ok(piece))) => self.rows += (self.mark)(piece),
+            std::task::Poll::Ready(Some(Err(_))) => self.failed = true,
+            std::task::Poll::Ready(None) => {
+                if let Some(audit) = self.audit.take() {
+                    let outcome = if self.failed { outcome::FAILURE } else { outcome::SUCCESS };
+                    audit.done(self.status, outcome, self.rows);
+                }
+            }
+            std::task::Poll::Pending => {}
+        }
+        polled
+    }
+}
+
+impl Drop for Counted {
+    /// Nobody reads on.
+    fn drop(&mut self) {
+        if let Some(audit) = self.audit.take() {
+            audit.done(self.status, outcome::UNKNOWN, self.rows);
+        }
+    }
+}
