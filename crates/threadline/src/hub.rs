@@ -11,6 +11,7 @@ use std::time::Duration;
 use threadline_store::{Env, Options, Store, StoreError};
 use tokio::runtime::Runtime;
 
+use crate::contract::Gatekeeper;
 use crate::meters::Meters;
 use crate::serve::Server;
 use crate::settings::Settings;
@@ -58,6 +59,8 @@ pub enum StartError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The contract's folder could not be read, or says what cannot be.
+    Contract(String),
     /// The system gave no threads.
     Threads(std::io::Error),
 }
@@ -69,6 +72,7 @@ impl fmt::Display for StartError {
             StartError::Bind { setting, address, source } => {
                 write!(f, "cannot listen on {address} ({setting}): {source}; set another address")
             }
+            StartError::Contract(problems) => write!(f, "the contract cannot be used:\n{problems}"),
             StartError::Threads(error) => write!(f, "cannot start threads: {error}"),
         }
     }
@@ -79,6 +83,7 @@ impl std::error::Error for StartError {
         match self {
             StartError::Store(error) => Some(error),
             StartError::Bind { source, .. } | StartError::Threads(source) => Some(source),
+            StartError::Contract(_) => None,
         }
     }
 }
@@ -118,6 +123,7 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
     let (api_listener, api_address) = bind("api_address", settings.api_address)?;
     let addresses = Addresses { otlp_grpc: grpc_address, otlp_http: http_address, api: api_address };
 
+    let gatekeeper = Gatekeeper::new(&settings).map_err(StartError::Contract)?;
     let store = Store::open(&settings.data_dir, store_options(&settings), components.env.clone())
         .map_err(StartError::Store)?;
     tracing::info!(data_dir = %settings.data_dir.display(), "store open");
@@ -126,7 +132,13 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
     let meters = Arc::new(Meters::new());
     let stopping = Arc::new(AtomicBool::new(false));
     let clock = components.env.clock;
-    let intake = Arc::new(ingest::Intake::new(&settings, store.clone(), clock.clone(), Arc::clone(&meters)));
+    let intake = Arc::new(ingest::Intake::new(
+        &settings,
+        store.clone(),
+        clock.clone(),
+        Arc::clone(&meters),
+        gatekeeper.clone(),
+    ));
     let grpc = ingest::grpc::handler(Arc::clone(&intake));
     let http = ingest::http::handler(Arc::clone(&intake), settings.cors_origins.clone());
     let parts = api::Parts {
@@ -136,6 +148,7 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
         meters,
         stopping: Arc::clone(&stopping),
         intake,
+        gatekeeper,
         runtime: runtimes.queries.handle().clone(),
     };
     let pages = api::handler(&settings, parts);

@@ -17,9 +17,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use threadline_contract::Policy;
 use threadline_store::RetentionRule;
 
-use self::kind::{Address, Bytes, Count, Folder, Kind, Period, Retention, Share, Switch, Words};
+use self::kind::{Actions, Address, Bytes, Count, Folder, Kind, Period, Retention, Share, Switch, Words};
 
 pub use self::reference::reference;
 
@@ -127,6 +128,14 @@ settings! {
     wal_segment_bytes: Bytes(u64) = 64 << 20;
     /// Age at which rows in memory are sealed into files.
     seal_after: Period(Duration) = Duration::from_secs(30);
+    /// Check every record against the contract and mask secrets before anything is written.
+    contract: Switch(bool) = true;
+    /// Folder of the company's contract, a layer over the base contract; `none` for the base contract alone.
+    contract_dir: Folder(Option<PathBuf>) = None;
+    /// What is done with records that break a rule of the contract. Rules that are not named are tagged.
+    contract_actions: Actions(Policy) = Policy::default();
+    /// Mask attributes that say something about a person, too.
+    contract_mask_pii: Switch(bool) = false;
     /// Reply before the sync. For like-for-like benchmarks only: acknowledged records may be lost.
     relaxed: Switch(bool) = false;
 }

@@ -15,7 +15,7 @@ use threadline_model::value;
 use super::mask::Mask;
 use super::text::{TextTest, search_rows};
 use crate::QueryError;
-use crate::lang::{Field, Flag, Number, Op, Test};
+use crate::lang::{Field, Flag, Number, Op, RULES, Standing, Test};
 
 /// A compiled condition.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub(super) enum Leaf {
     Id { column: &'static str, bytes: Vec<u8>, nibble: Option<u8> },
     /// Any of these bits is set.
     Bits(&'static str, i64),
+    /// Of these bits exactly those are set.
+    BitsAre(&'static str, i64, i64),
 }
 
 /// Where an attribute may lie.
@@ -108,6 +110,23 @@ pub(super) fn compile(field: &Field, test: &Test, table: Table) -> Result<Option
         Field::Mark => Ok(match test {
             Test::Mark(Flag::TimeAbsurd) => Some(Leaf::Bits("verdict", verdict::TIME_ABSURD)),
             Test::Mark(Flag::TimeMissing) => Some(Leaf::Bits("verdict", verdict::TIME_MISSING)),
+            _ => None,
+        }),
+        Field::Contract => Ok(match test {
+            Test::Standing(standing) => Some(match standing {
+                Standing::Violated => Leaf::Bits("verdict", verdict::RULES),
+                Standing::Quarantined => Leaf::Bits("verdict", verdict::QUARANTINED),
+                Standing::Redacted => Leaf::Bits("verdict", verdict::REDACTED),
+                Standing::Ok => Leaf::BitsAre("verdict", verdict::RULES | verdict::CHECKED, verdict::CHECKED),
+                Standing::Unchecked => Leaf::BitsAre("verdict", verdict::CHECKED, 0),
+            }),
+            _ => None,
+        }),
+        Field::Rule => Ok(match test {
+            Test::Exists => Some(Leaf::Bits("verdict", verdict::RULES)),
+            Test::Rule(id) => {
+                RULES.iter().find(|(known, _)| known == id).map(|(_, bits)| Leaf::Bits("verdict", *bits))
+            }
             _ => None,
         }),
     }
@@ -181,7 +200,12 @@ impl Leaf {
     /// Relative cost per row.
     pub(super) fn cost(&self) -> u32 {
         match self {
-            Leaf::Range { .. } | Leaf::Bits(..) | Leaf::Id { .. } | Leaf::Time(..) | Leaf::Number(..) => 1,
+            Leaf::Range { .. }
+            | Leaf::Bits(..)
+            | Leaf::BitsAre(..)
+            | Leaf::Id { .. }
+            | Leaf::Time(..)
+            | Leaf::Number(..) => 1,
             Leaf::Text(["body"], test) => 10 + 5 * test.cost(),
             Leaf::Text(..) | Leaf::Scope(..) => 2,
             Leaf::Attribute(_, test) => 15 + test.cost(),
@@ -205,7 +229,8 @@ impl Leaf {
             Leaf::Range { column, .. }
             | Leaf::Number(column, ..)
             | Leaf::Id { column, .. }
-            | Leaf::Bits(column, _) => add(column),
+            | Leaf::Bits(column, _)
+            | Leaf::BitsAre(column, ..) => add(column),
         }
     }
 
@@ -241,6 +266,7 @@ impl Leaf {
                 int(column, &|value| value.is_some_and(|v| op.holds(Number::Int(v).compare(*number))))
             }
             Leaf::Bits(column, bits) => int(column, &|value| value.is_some_and(|value| value & bits != 0)),
+            Leaf::BitsAre(column, of, are) => int(column, &|value| value.unwrap_or(0) & of == *are),
             Leaf::Time(op, ns) => {
                 let (ts, below) = (columns.int("ts"), columns.int("ns"));
                 let (want_us, want_ns) = (ns.div_euclid(1000), ns.rem_euclid(1000));

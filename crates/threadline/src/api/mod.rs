@@ -2,6 +2,7 @@
 //!
 //! It does not know how queries are planned or where rows lie.
 
+mod contract;
 mod erase;
 mod gate;
 mod health;
@@ -35,6 +36,7 @@ use self::gate::Gate;
 use self::operations::{Found, Id, Operation};
 use self::params::Params;
 use self::problem::Problem;
+use crate::contract::Gatekeeper;
 use crate::hub::Addresses;
 use crate::ingest::Intake;
 use crate::meters::Meters;
@@ -58,6 +60,7 @@ pub(crate) struct Api {
     tails: Arc<Semaphore>,
     stopping: Arc<AtomicBool>,
     intake: Arc<Intake>,
+    gatekeeper: Gatekeeper,
 }
 
 /// What the API takes from the hub.
@@ -69,6 +72,7 @@ pub(crate) struct Parts {
     /// Set when the hub stops: tails end, and no query begins.
     pub(crate) stopping: Arc<AtomicBool>,
     pub(crate) intake: Arc<Intake>,
+    pub(crate) gatekeeper: Gatekeeper,
     /// The runtime whose threads queries and tails run on.
     pub(crate) runtime: Handle,
 }
@@ -79,10 +83,10 @@ pub(crate) struct Endpoint(Arc<Api>);
 
 /// The API over a store.
 pub(crate) fn handler(settings: &Settings, parts: Parts) -> Endpoint {
-    let Parts { addresses, store, clock, meters, stopping, intake, runtime } = parts;
+    let Parts { addresses, store, clock, meters, stopping, intake, gatekeeper, runtime } = parts;
     let gate = Gate::new(settings, runtime, Arc::clone(&meters), Arc::clone(&stopping));
     let tails = Arc::new(Semaphore::new(TAILS_MAX));
-    Endpoint(Arc::new(Api { addresses, store, clock, meters, gate, tails, stopping, intake }))
+    Endpoint(Arc::new(Api { addresses, store, clock, meters, gate, tails, stopping, intake, gatekeeper }))
 }
 
 impl Handler for Endpoint {
@@ -138,6 +142,7 @@ impl Api {
             Id::Traces => query::traces(self, params).await,
             Id::Trace => query::trace(self, parameter).await,
             Id::Services => query::services(self, params).await,
+            Id::ContractScore => Ok(contract::score(self)),
             Id::Stats => Ok(stats::stats(self)),
             Id::Erase => erase::erase(self, request).await,
             Id::Health => Ok(health::health(self)),

@@ -5,6 +5,7 @@
 
 mod args;
 mod config;
+mod contract;
 mod erase;
 mod failure;
 mod histogram;
@@ -64,6 +65,8 @@ enum Command {
     Verify(verify::Verify),
     /// Delete records for good, and record who asked for it and why.
     Erase(erase::Erase),
+    /// Show the contract, check records against it, tell who keeps it.
+    Contract(contract::ContractCommand),
     /// Show the settings in effect, or their reference.
     Config(config::Config),
 }
@@ -98,6 +101,7 @@ impl Command {
             Command::Stats(stats) => stats.run(),
             Command::Verify(verify) => verify.run(),
             Command::Erase(erase) => erase.run(),
+            Command::Contract(contract) => contract.run(),
             Command::Config(config) => config.run(),
         }
     }

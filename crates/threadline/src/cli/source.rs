@@ -20,6 +20,7 @@ use tokio::runtime::Runtime;
 
 use super::args::SourceArgs;
 use super::failure::Failure;
+use crate::contract::Gatekeeper;
 use crate::hub::Addresses;
 use crate::meters::Meters;
 use crate::serve::Handler as _;
@@ -202,13 +203,20 @@ impl Folder {
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let meters = Arc::new(Meters::new());
-        let intake = ingest::Intake::new(&settings, store.clone(), Arc::clone(&env.clock), Arc::clone(&meters));
+        let intake = ingest::Intake::new(
+            &settings,
+            store.clone(),
+            Arc::clone(&env.clock),
+            Arc::clone(&meters),
+            Gatekeeper::default(),
+        );
         let parts = api::Parts {
             addresses,
             store,
             clock: env.clock,
             meters,
             stopping: Arc::default(),
+            gatekeeper: Gatekeeper::default(),
             intake: Arc::new(intake),
             runtime: runtime.handle().clone(),
         };

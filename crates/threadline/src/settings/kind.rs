@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use threadline_contract::Policy;
+use threadline_contract::rules::{Action, Rule};
 use threadline_model::schema::Table;
 use threadline_store::RetentionRule;
 
@@ -56,6 +58,8 @@ kinds! {
     Words = "list";
     /// Retention rules.
     Retention = "rules";
+    /// What is done about rules of the contract.
+    Actions = "actions";
 }
 
 /// How values of a kind are written, for the reference: kind, explanation, example.
@@ -76,6 +80,11 @@ pub const WRITTEN: &[(&str, &str, &str)] = &[
         Retention::NAME,
         "`[[retention]]` tables in the file; elsewhere `key=value` with commas, rules with `;` between",
         "service=checkout,age_max=30d; event=security.*,age_max=1w",
+    ),
+    (
+        Actions::NAME,
+        "`rule=action` with commas between, a list of these in the file; actions are `off`, `tag`, `quarantine`, `reject`",
+        "event.unknown=quarantine,attribute.unknown=tag",
     ),
 ];
 
@@ -231,6 +240,41 @@ impl Kind<PathBuf> for Folder {
 
     fn write(value: &PathBuf) -> String {
         value.display().to_string()
+    }
+}
+
+impl Kind<Option<PathBuf>> for Folder {
+    fn parse(text: &str) -> Result<Option<PathBuf>, String> {
+        if text == "none" { Ok(None) } else { <Folder as Kind<PathBuf>>::parse(text).map(Some) }
+    }
+
+    fn write(value: &Option<PathBuf>) -> String {
+        value.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string())
+    }
+}
+
+impl Kind<Policy> for Actions {
+    fn parse(text: &str) -> Result<Policy, String> {
+        let mut policy = Policy::default();
+        for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let (id, name) =
+                pair.split_once('=').ok_or("write `rule=action`, such as `secret.jwt=quarantine`")?;
+            let rule = Rule::parse(id.trim()).ok_or_else(|| {
+                let hint = nearest(id.trim(), Rule::ALL.iter().map(|rule| rule.id()));
+                let hint = hint.map(|known| format!(", did you mean `{known}`?")).unwrap_or_default();
+                format!("there is no rule `{}`{hint}", id.trim())
+            })?;
+            let action = Action::parse(name.trim())
+                .ok_or_else(|| format!("`{}` is no action: off, tag, quarantine or reject", name.trim()))?;
+            policy.set(rule, action);
+        }
+        Ok(policy)
+    }
+
+    fn write(value: &Policy) -> String {
+        let changed = Rule::ALL.iter().filter(|rule| value.action(**rule) != rule.default_action());
+        let pairs = changed.map(|rule| format!("{rule}={}", value.action(*rule).name()));
+        pairs.collect::<Vec<_>>().join(",")
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod api;
 mod cli;
+mod contract;
 mod hub;
 mod jsonl;
 mod kill;
