@@ -169,7 +169,7 @@ impl Checker {
             }
             found
         };
-        let (seen, at) = self.attributes(log.attributes, event, &mut judged, sink);
+        let (seen, at) = self.attributes(&contract, log.attributes, event, &mut judged, sink);
         if let Some(event) = event {
             judged.never_sampled = event.never_sampled;
             let found = |slot: usize| {
@@ -195,7 +195,8 @@ impl Checker {
     /// Checks a span: attributes and texts, for the contract has no spans.
     pub(crate) fn span<S: Sink>(&mut self, span: &SpanView<'_>, sink: &mut S) -> Judged {
         let mut judged = Judged::default();
-        self.attributes(span.attributes, None, &mut judged, sink);
+        let contract = Arc::clone(&self.contract);
+        self.attributes(&contract, span.attributes, None, &mut judged, sink);
         for (field, text) in
             [("name", span.name), ("status_message", span.status_message), ("trace_state", span.trace_state)]
         {
@@ -213,7 +214,7 @@ impl Checker {
     pub(crate) fn resource<S: Sink>(&mut self, resource: &ResourceView<'_>, sink: &mut S) -> Judged {
         let contract = Arc::clone(&self.contract);
         let mut judged = Judged::default();
-        self.attributes(resource.attributes, None, &mut judged, sink);
+        self.attributes(&contract, resource.attributes, None, &mut judged, sink);
         self.text("schema_url", resource.schema_url, &mut judged, sink);
         for (id, level) in &contract.resource {
             let Some(attr) = contract.attrs.get(*id as usize).filter(|_| *level == Level::Required) else {
@@ -232,7 +233,15 @@ impl Checker {
     /// Checks an instrumentation scope.
     pub(crate) fn scope<S: Sink>(&mut self, scope: &ScopeView<'_>, sink: &mut S) -> Judged {
         let mut judged = Judged::default();
-        self.attributes(scope.attributes, None, &mut judged, sink);
+        if scope.attributes.is_empty()
+            && scope.name.is_empty()
+            && scope.version.is_empty()
+            && scope.schema_url.is_empty()
+        {
+            return judged;
+        }
+        let contract = Arc::clone(&self.contract);
+        self.attributes(&contract, scope.attributes, None, &mut judged, sink);
         for text in [scope.name, scope.version, scope.schema_url] {
             self.text("scope", text, &mut judged, sink);
         }
@@ -242,12 +251,12 @@ impl Checker {
     /// Checks attributes; says which slots of the event are there, and where.
     fn attributes<S: Sink>(
         &mut self,
+        contract: &Contract,
         attributes: &[Attribute<'_>],
         event: Option<&Ev>,
         judged: &mut Judged,
         sink: &mut S,
     ) -> (u64, [u16; 64]) {
-        let contract = Arc::clone(&self.contract);
         let policy = contract.policy();
         let (mut seen, mut places) = (0u64, [0u16; 64]);
         if attributes.len() > policy.attributes_max {

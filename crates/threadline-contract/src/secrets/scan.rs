@@ -13,11 +13,13 @@ pub(super) const KEY: u16 = 1 << 3;
 pub(super) const URL: u16 = 1 << 4;
 /// `rd=`, `wd=`, `ey=`.
 pub(super) const PASSWORD: u16 = 1 << 5;
-/// As many digits as a card has.
+/// As many digits as a card has, and as many of them in fours.
 pub(super) const DIGITS: u16 = 1 << 6;
 
 /// Fewest digits of a card number.
 const CARD_DIGITS_MIN: u32 = 13;
+/// Fewest places in a card number at which four digits follow each other: as it is printed, in groups.
+const CARD_FOURS_MIN: u32 = 4;
 /// Positions that are looked at together.
 const BLOCK: usize = 32;
 /// Bytes that each position looks ahead.
@@ -26,13 +28,88 @@ const AHEAD: usize = 3;
 /// What a text might hold: 0 for nearly all.
 #[inline]
 pub(crate) fn flags(text: &str) -> u16 {
-    let bytes = text.as_bytes();
-    let (mut found, mut digits) = (0u8, 0u32);
+    if is_suspicious(text.as_bytes()) { exact(text.as_bytes()) } else { 0 }
+}
+
+/// Positions of a look at a glance …
+const GLANCE: usize = 16;
+/// … and bytes that follow the last of them.
+const GLANCE_AHEAD: usize = 2;
+/// A text with a card number has at least so many pairs of digits, one less for a pair that a glance may miss.
+const DIGIT_PAIRS_MIN: u32 = 11;
+
+/// A glance at a text: few comparisons, and rather once too often than not at all. Blocks may overlap, so that nothing is
+/// copied.
+#[inline]
+fn is_suspicious(bytes: &[u8]) -> bool {
+    let len = bytes.len();
+    let (mut found, mut pairs) = (false, 0u32);
+    let mut glance = |block: &[u8; GLANCE + GLANCE_AHEAD]| {
+        let (odd, count) = glance_at(block);
+        found |= odd;
+        pairs += u32::from(count);
+    };
+    if len >= GLANCE + GLANCE_AHEAD {
+        let mut rest = bytes;
+        while let Some(block) = rest.first_chunk() {
+            glance(block);
+            rest = rest.get(GLANCE..).unwrap_or_default();
+        }
+        if let Some(block) = bytes.last_chunk() {
+            glance(block);
+        }
+    } else {
+        let mut block = [b' '; GLANCE + GLANCE_AHEAD];
+        let mut copied = 0;
+        if let Some(whole) = bytes.first_chunk::<GLANCE>() {
+            block[..GLANCE].copy_from_slice(whole);
+            copied = GLANCE;
+        } else if let (Some(front), Some(back)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+            // What is longer than eight bytes stands there in two halves that overlap.
+            block[..8].copy_from_slice(front);
+            block[8..GLANCE].copy_from_slice(back);
+            copied = len;
+        }
+        block.iter_mut().zip(bytes).skip(copied).for_each(|(to, from)| *to = *from);
+        glance(&block);
+    }
+    // The last bytes of a long text are looked at only as ones that follow.
+    let end = bytes.last_chunk::<GLANCE_AHEAD>().is_some_and(|end| end.iter().any(|byte| is_odd(*byte)));
+    found | end | (pairs >= DIGIT_PAIRS_MIN)
+}
+
+/// All that is not printable ASCII; escapes; key=value.
+#[inline(always)]
+fn is_odd(byte: u8) -> bool {
+    (byte.wrapping_sub(b' ') > 0x5e) | (byte == b'\\') | (byte == b'=')
+}
+
+/// Whether something may begin in a block, and how many pairs of digits there are.
+#[inline(always)]
+fn glance_at(block: &[u8; GLANCE + GLANCE_AHEAD]) -> (bool, u8) {
+    let (mut found, mut pairs) = (0u8, 0u8);
+    for at in 0..GLANCE {
+        let (a, b, c) = (block[at], block[at + 1], block[at + 2]);
+        let (la, lb, lc) = (a | 0x20, b | 0x20, c | 0x20);
+        let header = ((la == b'r') & (lb == b'e') & (lc == b'r')) | ((la == b'i') & (lb == b'c') & (c == b' '));
+        let pair = ((a == b'y') & (b == b'J')) | ((a == b'-') & (b == b'-')) | ((a == b':') & (b == b'/'));
+        found |= u8::from(is_odd(a) | header | pair);
+        pairs += u8::from((a.wrapping_sub(b'0') < 10) & (b.wrapping_sub(b'0') < 10));
+    }
+    (found != 0, pairs)
+}
+
+/// What a text might hold, exactly.
+#[cold]
+#[inline(never)]
+fn exact(bytes: &[u8]) -> u16 {
+    let (mut found, mut digits, mut fours) = (0u8, 0u32, 0u32);
     let mut rest = bytes;
     while let Some(block) = rest.first_chunk::<{ BLOCK + AHEAD }>() {
-        let (flags, count) = look(block);
+        let (flags, count, four) = look(block);
         found |= flags;
         digits += u32::from(count);
+        fours += u32::from(four);
         rest = rest.get(BLOCK..).unwrap_or_default();
     }
     if !rest.is_empty() {
@@ -41,29 +118,27 @@ pub(crate) fn flags(text: &str) -> u16 {
         if let Some(front) = last.get_mut(..rest.len()) {
             front.copy_from_slice(rest);
         }
-        if let Some(block) = last.first_chunk() {
-            let (flags, count) = look(block);
-            found |= flags;
-            digits += u32::from(count);
-        }
-        if rest.len() > BLOCK
-            && let Some(block) = last.get(BLOCK..).and_then(|last| last.first_chunk())
-        {
-            let (flags, count) = look(block);
-            found |= flags;
-            digits += u32::from(count);
+        for at in [0, BLOCK] {
+            if let Some(block) = last.get(at..).and_then(|last| last.first_chunk())
+                && at < rest.len()
+            {
+                let (flags, count, four) = look(block);
+                found |= flags;
+                digits += u32::from(count);
+                fours += u32::from(four);
+            }
         }
     }
-    u16::from(found) | if digits >= CARD_DIGITS_MIN { DIGITS } else { 0 }
+    u16::from(found) | if digits >= CARD_DIGITS_MIN && fours >= CARD_FOURS_MIN { DIGITS } else { 0 }
 }
 
-/// What begins in a block, and how many digits there are.
+/// What begins in a block, how many digits there are, and how many times four in a row.
 #[inline(always)]
-fn look(block: &[u8; BLOCK + AHEAD]) -> (u8, u8) {
+fn look(block: &[u8; BLOCK + AHEAD]) -> (u8, u8, u8) {
     const fn flag(is: bool, flag: u16) -> u8 {
         if is { flag as u8 } else { 0 }
     }
-    let (mut found, mut digits) = (0u8, 0u8);
+    let (mut found, mut digits, mut fours) = (0u8, 0u8, 0u8);
     for at in 0..BLOCK {
         let (a, b, c, d) = (block[at], block[at + 1], block[at + 2], block[at + 3]);
         let (la, lb, lc, ld) = (a | 0x20, b | 0x20, c | 0x20, d | 0x20);
@@ -81,9 +156,11 @@ fn look(block: &[u8; BLOCK + AHEAD]) -> (u8, u8) {
         found |= flag((a == b':') & (b == b'/') & (c == b'/'), URL);
         let word = (lb == b'd') & ((la == b'w') | (la == b'r')) | (la == b'e') & (lb == b'y');
         found |= flag(word & ((c == b'=') | (c == b' ') & (d == b'=')), PASSWORD);
-        digits += u8::from(a.wrapping_sub(b'0') < 10);
+        let digit = |byte: u8| byte.wrapping_sub(b'0') < 10;
+        digits += u8::from(digit(a));
+        fours += u8::from(digit(a) & digit(b) & digit(c) & digit(d));
     }
-    (found, digits)
+    (found, digits, fours)
 }
 
 /// Whether a text has characters that can forge lines: C0 and C1 controls but tab and line end, DEL, and those that change
