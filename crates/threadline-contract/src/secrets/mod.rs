@@ -34,9 +34,13 @@ pub fn mask(rule: Rule) -> &'static str {
     }
 }
 
-/// Whether a text was masked by its sender, so that there is nothing left to hide.
+/// Whether a text is a mask, ours or its sender's, so that there is nothing left to hide.
 pub(crate) fn is_masked(text: &str) -> bool {
-    text.is_empty() || text.contains("REDACTED") || text.bytes().all(|byte| byte == b'*')
+    let inner = text.trim_matches(['[', ']', '<', '>', '(', ')', '*']);
+    let kind = inner.strip_prefix("REDACTED:");
+    inner.is_empty()
+        || inner.eq_ignore_ascii_case("redacted")
+        || kind.is_some_and(|kind| kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
 }
 
 /// Looks closely: the bits of the rules that a text breaks, secrets and control characters.

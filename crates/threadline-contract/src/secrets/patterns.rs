@@ -50,7 +50,8 @@ impl<'a> Cursor<'a> {
 
     /// Adds a hit, unless a mask stands there.
     fn hit(&self, hits: &mut Vec<Hit>, range: Range<usize>, rule: Rule) {
-        if !self.slice(range.clone()).starts_with(b"[REDACTED") && !range.is_empty() {
+        let masked = std::str::from_utf8(self.slice(range.clone())).is_ok_and(is_masked);
+        if !masked {
             hits.push(Hit { range, rule, quoted: false });
         }
     }

@@ -37,6 +37,7 @@ fn secrets_are_masked() {
             "Server=db;User Id=sa;Password=hunter2;Encrypt=true".to_owned(),
             "Server=db;User Id=sa;Password=[REDACTED:connection_string];Encrypt=true",
         ),
+        ("password=[REDACTED".to_owned() + "hunter2", "password=[REDACTED:connection_string]"),
         ("Server=db;Pwd = x1;".to_owned(), "Server=db;Pwd = [REDACTED:connection_string];"),
         (
             "AccountName=a;AccountKey=AbC/==;E=1".to_owned(),
@@ -127,6 +128,22 @@ fn forged_lines_are_seen() {
     ] {
         let bits = verify(text, json, flags(text));
         assert_eq!(bits & Rule::TextControl.bit() != 0, want, "{text:?}");
+    }
+}
+
+#[test]
+fn a_mask_is_a_mask_and_nothing_else() {
+    for (text, want) in [
+        ("", true),
+        ("***", true),
+        ("REDACTED", true),
+        ("<redacted>", true),
+        ("[REDACTED:jwt]", true),
+        ("hunter2 REDACTED", false),
+        ("REDACTED:hunter2", false),
+        ("*a*", false),
+    ] {
+        assert_eq!(is_masked(text), want, "{text}");
     }
 }
 
