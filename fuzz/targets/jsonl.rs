@@ -5,6 +5,7 @@
 use std::sync::{Arc, LazyLock};
 
 use threadline_model::builder::{BatchBuilder, RecordLimits};
+use threadline_model::inspect::Unchecked;
 use threadline_model::jsonl::{Decoded, FAULTS_KEPT_MAX, LineParser, Mapping, decode, is_blank};
 use threadline_model::schema::{Layout, Table};
 
@@ -16,7 +17,7 @@ fn run(request: &[u8]) -> Decoded {
     };
     let (mut logs, mut spans) = (builder(Table::Logs), builder(Table::Spans));
     let mut parser = LineParser::new(Arc::clone(&MAPPING));
-    let decoded = decode(request, &mut parser, 4 << 20, &mut logs, &mut spans);
+    let decoded = decode(request, &mut parser, 4 << 20, &mut logs, &mut spans, &mut Unchecked);
     assert_eq!((decoded.logs, decoded.spans), (logs.rows(), spans.rows()));
     assert_eq!(decoded.faults.len(), decoded.refused.min(FAULTS_KEPT_MAX));
     for builder in [logs, spans] {

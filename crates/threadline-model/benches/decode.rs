@@ -18,6 +18,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message as _;
 use threadline_model::builder::{BatchBuilder, RecordLimits};
+use threadline_model::inspect::Unchecked;
 use threadline_model::otlp::{Format, decode_logs, decode_traces};
 use threadline_model::schema::{Layout, Table};
 
@@ -133,7 +134,7 @@ fn bench_logs(bencher: Bencher<'_, '_>, format: Format, request: &[u8]) {
     let layout = Arc::new(Layout::base(Table::Logs));
     bencher.counter(ItemsCount::new(RECORDS)).bench_local(|| {
         let mut builder = builder(&layout);
-        let decoded = decode_logs(format, black_box(request), &mut builder, &mut |_| 0).unwrap();
+        let decoded = decode_logs(format, black_box(request), &mut builder, &mut Unchecked).unwrap();
         assert_eq!(decoded.accepted, RECORDS);
         builder.finish().unwrap()
     });
@@ -143,7 +144,7 @@ fn bench_traces(bencher: Bencher<'_, '_>, format: Format, request: &[u8]) {
     let layout = Arc::new(Layout::base(Table::Spans));
     bencher.counter(ItemsCount::new(RECORDS)).bench_local(|| {
         let mut builder = builder(&layout);
-        let decoded = decode_traces(format, black_box(request), &mut builder, &mut |_| 0).unwrap();
+        let decoded = decode_traces(format, black_box(request), &mut builder, &mut Unchecked).unwrap();
         assert_eq!(decoded.accepted, RECORDS);
         builder.finish().unwrap()
     });
@@ -199,7 +200,7 @@ fn one_empty_log(bencher: Bencher<'_, '_>) {
     let layout = Arc::new(Layout::base(Table::Logs));
     bencher.bench_local(|| {
         let mut builder = builder(&layout);
-        decode_logs(Format::Protobuf, &[0x0a, 4, 0x12, 2, 0x12, 0], &mut builder, &mut |_| 0).unwrap();
+        decode_logs(Format::Protobuf, &[0x0a, 4, 0x12, 2, 0x12, 0], &mut builder, &mut Unchecked).unwrap();
         builder.finish().unwrap()
     });
 }

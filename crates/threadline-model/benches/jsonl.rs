@@ -12,6 +12,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use serde::de::IgnoredAny;
 use threadline_model::builder::{BatchBuilder, RecordLimits};
+use threadline_model::inspect::Unchecked;
 use threadline_model::jsonl::{LineParser, Mapping, decode};
 use threadline_model::schema::{Layout, Table};
 
@@ -84,7 +85,8 @@ fn into_columns(bencher: Bencher<'_, '_>, lines: &str) {
             BatchBuilder::new(Arc::clone(layout), 1_767_571_300_000_000, RecordLimits::default())
         });
         let mut parser = LineParser::new(Arc::clone(&mapping));
-        let decoded = decode(black_box(lines.as_bytes()), &mut parser, 4 << 20, &mut logs, &mut spans);
+        let decoded =
+            decode(black_box(lines.as_bytes()), &mut parser, 4 << 20, &mut logs, &mut spans, &mut Unchecked);
         assert_eq!(decoded.logs, LINES);
         logs.finish().unwrap()
     });

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod columns;
 pub mod disk;
 pub mod id;
+pub mod inspect;
 pub mod jsonl;
 pub mod otlp;
 pub mod record;

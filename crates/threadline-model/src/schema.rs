@@ -258,6 +258,16 @@ pub mod verdict {
     pub const TIME_ABSURD: i64 = 1;
     /// No time was sent; the observed time or the arrival time stands in.
     pub const TIME_MISSING: i64 = 1 << 1;
+    /// The record was checked against the contract; without it the contract's bits say nothing.
+    pub const CHECKED: i64 = 1 << 2;
+    /// Something in the record was masked before it was stored.
+    pub const REDACTED: i64 = 1 << 3;
+    /// A rule that the record breaks puts it into quarantine.
+    pub const QUARANTINED: i64 = 1 << 4;
+    /// The contract's rules begin here: a bit for each.
+    pub const RULES_FROM: u32 = 8;
+    /// The bits of all rules.
+    pub const RULES: i64 = i64::MAX << RULES_FROM & i64::MAX;
     /// The sender may not write as the record's service.
     pub const SENDER_MISMATCH: i64 = 1 << 5;
 }

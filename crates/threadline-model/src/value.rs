@@ -189,6 +189,11 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
+/// The JSON text of the value at the front of `text`; `None` where none is.
+pub fn first_value(text: &str) -> Option<&str> {
+    take_value(text).map(|(value, _)| value)
+}
+
 /// The elements of a typed-JSON array, in order. Ends early where the text is no JSON array.
 pub fn elements(array: &str) -> impl Iterator<Item = Raw<'_>> {
     let mut rest = array.trim_start().strip_prefix('[').unwrap_or_default();

@@ -8,7 +8,7 @@ use threadline_model::schema::{Table, verdict};
 use threadline_model::value;
 
 use crate::QueryError;
-use crate::lang::{Field, Flag, Severity, code_name, format_duration, format_time};
+use crate::lang::{Field, Flag, RULES, Severity, Standing, code_name, format_duration, format_time};
 use crate::matcher::{Mask, attribute_column};
 
 /// Reads one field of a table.
@@ -30,6 +30,8 @@ enum Kind {
     Int(&'static str),
     Scope(&'static str),
     Mark,
+    Standing,
+    Rule,
     Attribute(String),
 }
 
@@ -66,6 +68,8 @@ impl FieldReader {
             Field::Time => Kind::Time,
             Field::Seq => Kind::Int("seq"),
             Field::Mark => Kind::Mark,
+            Field::Contract => Kind::Standing,
+            Field::Rule => Kind::Rule,
             Field::Attribute(key) => Kind::Attribute(key.clone()),
         };
         FieldReader { kind }
@@ -81,7 +85,7 @@ impl FieldReader {
             Kind::Duration => &["duration_ns"],
             Kind::Time => &["ts", "ns"],
             Kind::Scope(_) => &["scope"],
-            Kind::Mark => &["verdict"],
+            Kind::Mark | Kind::Standing | Kind::Rule => &["verdict"],
             Kind::Attribute(key) => {
                 return attribute_column(key)
                     .into_iter()
@@ -188,6 +192,23 @@ fn write_value(kind: &Kind, columns: Batch<'_>, row: usize, out: &mut String) ->
                 return None;
             };
             write!(out, "{flag}").ok()?;
+        }
+        Kind::Standing => {
+            let bits = int("verdict").unwrap_or(0);
+            let standing = if bits & verdict::RULES != 0 {
+                Standing::Violated
+            } else if bits & verdict::CHECKED != 0 {
+                Standing::Ok
+            } else {
+                Standing::Unchecked
+            };
+            write!(out, "{standing}").ok()?;
+        }
+        Kind::Rule => {
+            // A record may break several: the first in the order of bits stands for it.
+            let bits = int("verdict")?;
+            let (id, _) = RULES.iter().find(|(_, bit)| bits & bit != 0)?;
+            out.push_str(id);
         }
         Kind::Nothing | Kind::Text(_) | Kind::Scope(_) | Kind::Attribute(_) => return None,
     }

@@ -14,6 +14,7 @@ use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 use threadline_model::columns::Batch;
 use threadline_model::id::TraceId;
+use threadline_model::schema::verdict;
 use threadline_model::trace::{Limits, TraceView, assemble};
 use threadline_store::{Prune, Snapshot, TableSnapshot};
 
@@ -27,6 +28,8 @@ pub use red::{Red, RedPoint, RedRequest, RedService, red};
 
 /// Lowest severity number of OTLP's ERROR range.
 const SEVERITY_ERROR: i64 = 17;
+/// Bits of a verdict by which the time of a span is not believed.
+const SUSPECT: i64 = verdict::TIME_ABSURD | verdict::TIME_MISSING;
 /// OTLP `StatusCode` error.
 const STATUS_ERROR: i64 = 2;
 
@@ -137,7 +140,7 @@ impl<'a> Outcomes<'a> {
 
     fn duration_ns(&self, row: usize) -> i64 {
         let duration = self.duration.get(row).unwrap_or(0).max(0);
-        let suspect = self.verdict.get(row).unwrap_or(0) & 0b11 != 0;
+        let suspect = self.verdict.get(row).unwrap_or(0) & SUSPECT != 0;
         if suspect && duration > Self::SANE_MAX_NS { 0 } else { duration }
     }
 

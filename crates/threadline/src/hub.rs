@@ -11,6 +11,7 @@ use std::time::Duration;
 use threadline_store::{Env, Options, Store, StoreError};
 use tokio::runtime::Runtime;
 
+use crate::contract::Gatekeeper;
 use crate::door::journal::{Journal, Writer};
 use crate::door::roles::Port;
 use crate::door::tls::Tls;
@@ -65,6 +66,8 @@ pub enum StartError {
     },
     /// Tokens or certificates cannot be read, or the hub would be open to others.
     Door(String),
+    /// The contract's folder could not be read, or says what cannot be.
+    Contract(String),
     /// The system gave no threads.
     Threads(std::io::Error),
 }
@@ -77,6 +80,7 @@ impl fmt::Display for StartError {
                 write!(f, "cannot listen on {address} ({setting}): {source}; set another address")
             }
             StartError::Door(reason) => f.write_str(reason),
+            StartError::Contract(problems) => write!(f, "the contract cannot be used:\n{problems}"),
             StartError::Threads(error) => write!(f, "cannot start threads: {error}"),
         }
     }
@@ -88,6 +92,7 @@ impl std::error::Error for StartError {
             StartError::Store(error) => Some(error),
             StartError::Bind { source, .. } | StartError::Threads(source) => Some(source),
             StartError::Door(_) => None,
+            StartError::Contract(_) => None,
         }
     }
 }
@@ -144,16 +149,29 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
     let (api_listener, api_address) = bind("api_address", settings.api_address)?;
     let addresses = Addresses { otlp_grpc: grpc_address, otlp_http: http_address, api: api_address };
 
+    let gatekeeper = Gatekeeper::new(&settings).map_err(StartError::Contract)?;
     let store =
         Store::open(&settings.data_dir, store_options(&settings), env.clone()).map_err(StartError::Store)?;
     tracing::info!(data_dir = %settings.data_dir.display(), "store open");
     let runtimes = Runtimes::new().map_err(StartError::Threads)?;
-    let writer = waiting.start(store.clone(), &settings.environment, env.clone(), Arc::clone(&meters));
+    let writer = waiting.start(
+        store.clone(),
+        &settings.environment,
+        env.clone(),
+        Arc::clone(&meters),
+        gatekeeper.clone(),
+    );
     let writer = writer.map_err(StartError::Threads)?;
 
     let stopping = Arc::new(AtomicBool::new(false));
     let clock = env.clock;
-    let intake = Arc::new(ingest::Intake::new(&settings, store.clone(), clock.clone(), Arc::clone(&meters)));
+    let intake = Arc::new(ingest::Intake::new(
+        &settings,
+        store.clone(),
+        clock.clone(),
+        Arc::clone(&meters),
+        gatekeeper.clone(),
+    ));
     let grpc = ingest::grpc::handler(Arc::clone(&intake), Arc::clone(&door));
     let http = ingest::http::handler(Arc::clone(&intake), Arc::clone(&door), settings.cors_origins.clone());
     let parts = api::Parts {
@@ -165,6 +183,7 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
         intake,
         door: Arc::clone(&door),
         tls: tls.clone(),
+        gatekeeper,
         runtime: runtimes.queries.handle().clone(),
     };
     let pages = api::handler(&settings, parts);

@@ -4,6 +4,7 @@
 
 mod api;
 pub mod cli;
+pub mod contract;
 pub mod door;
 pub mod hub;
 pub mod import;

@@ -12,6 +12,7 @@ use arrow_schema::DataType;
 use threadline_model::columns::{Batch, IntColumn, StrColumn};
 use threadline_model::schema::{Layout, Origin, Table, fixed, verdict};
 use threadline_model::value::{self, Value, write_str};
+use threadline_query::lang::RULES;
 use threadline_query::search::cursor_of;
 
 /// Writes rows of one batch.
@@ -195,7 +196,8 @@ impl<'a> RowWriter<'a> {
         if let Some(nano) = self.sent.get(row) {
             push_quoted_int(object.key("sent_time_unix_nano"), i128::from(nano));
         }
-        if let Some(bits) = self.verdict.get(row).filter(|bits| *bits != 0) {
+        if let Some(bits) = self.verdict.get(row).map(|bits| bits & !verdict::CHECKED).filter(|bits| *bits != 0)
+        {
             push_verdict(object.key("verdict"), bits);
         }
         object.int("dropped_attributes_count", self.dropped_attributes.get(row));
@@ -367,6 +369,7 @@ pub fn status_name(code: i64) -> Cow<'static, str> {
     }
 }
 
+/// Names of what the host noted, and ids of rules.
 fn push_verdict(out: &mut String, bits: i64) {
     out.push('[');
     let mut first = true;
@@ -375,16 +378,22 @@ fn push_verdict(out: &mut String, bits: i64) {
             out.push(',');
         }
         first = false;
+        out.push('"');
         match 1i64 << bit {
-            verdict::TIME_ABSURD => out.push_str("\"time_absurd\""),
-            verdict::TIME_MISSING => out.push_str("\"time_missing\""),
-            verdict::SENDER_MISMATCH => out.push_str("\"sender_mismatch\""),
-            _ => {
-                out.push_str("\"bit_");
-                out.push_str(itoa::Buffer::new().format(bit));
-                out.push('"');
-            }
+            verdict::TIME_ABSURD => out.push_str("time_absurd"),
+            verdict::TIME_MISSING => out.push_str("time_missing"),
+            verdict::SENDER_MISMATCH => out.push_str("sender_mismatch"),
+            verdict::REDACTED => out.push_str("redacted"),
+            verdict::QUARANTINED => out.push_str("quarantined"),
+            bits => match RULES.iter().find(|(_, rule)| *rule == bits) {
+                Some((id, _)) => out.push_str(id),
+                None => {
+                    out.push_str("bit_");
+                    out.push_str(itoa::Buffer::new().format(bit));
+                }
+            },
         }
+        out.push('"');
     }
     out.push(']');
 }
@@ -545,7 +554,7 @@ mod tests {
         builder.push_log(&full, 0).unwrap();
         let json_body =
             LogView { body: Value::Json("{\"a\":[1]}"), severity_text: "Err", ..LogView::default() };
-        builder.push_log(&json_body, 1 << 9).unwrap();
+        builder.push_log(&json_body, verdict::CHECKED | 1 << 9 | 1 << 40).unwrap();
         let absurd = LogView { time_unix_nano: u64::MAX, body: Value::Str("x"), ..LogView::default() };
         builder.push_log(&absurd, 0).unwrap();
         let got = lines(Table::Logs, builder);
@@ -557,7 +566,7 @@ mod tests {
                 "cd".repeat(8)
             ),
             format!(
-                r#"{{"time":"2023-11-14T22:13:20.000000000Z","time_unix_nano":"1700000000000000000","severity":"Err","service":"shop","body":{{"a":[1]}},{tail},"arrival_time":"2023-11-14T22:13:20.000000Z","verdict":["time_missing","bit_9"]}}"#
+                r#"{{"time":"2023-11-14T22:13:20.000000000Z","time_unix_nano":"1700000000000000000","severity":"Err","service":"shop","body":{{"a":[1]}},{tail},"arrival_time":"2023-11-14T22:13:20.000000Z","verdict":["time_missing","attribute.missing","bit_40"]}}"#
             ),
             format!(
                 r#"{{"time":"2023-11-14T22:13:20.000000000Z","time_unix_nano":"1700000000000000000","service":"shop","body":"x",{tail},"arrival_time":"2023-11-14T22:13:20.000000Z","sent_time_unix_nano":"-1","verdict":["time_absurd"]}}"#

@@ -17,11 +17,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use threadline_contract::Policy;
 use threadline_store::RetentionRule;
 
 use self::kind::{
-    Address, Bytes, ClientAuth, Count, Demand, Folder, Kind, Mismatch, Period, Retention, SenderRule, Senders,
-    Share, Switch, Verdict, Word, Words,
+    Actions, Address, Bytes, ClientAuth, Count, Demand, Folder, Kind, Mismatch, Period, Retention, SenderRule,
+    Senders, Share, Switch, Verdict, Word, Words,
 };
 
 pub use self::reference::reference;
@@ -150,6 +151,14 @@ settings! {
     wal_segment_bytes: Bytes(u64) = 64 << 20;
     /// Age at which rows in memory are sealed into files.
     seal_after: Period(Duration) = Duration::from_secs(30);
+    /// Check every record against the contract and mask secrets before anything is written.
+    contract: Switch(bool) = true;
+    /// Folder of the company's contract, a layer over the base contract; empty for the base contract alone.
+    contract_dir: Folder(Option<PathBuf>) = None;
+    /// What is done with records that break a rule of the contract. Rules that are not named are tagged.
+    contract_actions: Actions(Policy) = Policy::default();
+    /// Mask attributes that say something about a person, too.
+    contract_mask_pii: Switch(bool) = false;
     /// Reply before the sync. For like-for-like benchmarks only: acknowledged records may be lost.
     relaxed: Switch(bool) = false;
 }

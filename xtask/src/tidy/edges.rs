@@ -44,24 +44,27 @@ const CONFINED: &[(&str, &[&str])] = &[
 ];
 
 /// What a pure crate may name: nothing that does I/O, starts threads or knows a runtime.
-const PURE: &[(&str, &[&str])] = &[(
-    "threadline-model",
-    &[
-        "arrow-array",
-        "arrow-buffer",
-        "arrow-schema",
-        "base64",
-        "hashbrown",
-        "itoa",
-        "memchr",
-        "rustc-hash",
-        "ryu",
-        "serde",
-        "serde_json",
-        "sonic-rs",
-        "xxhash-rust",
-    ],
-)];
+const PURE: &[(&str, &[&str])] = &[
+    (
+        "threadline-model",
+        &[
+            "arrow-array",
+            "arrow-buffer",
+            "arrow-schema",
+            "base64",
+            "hashbrown",
+            "itoa",
+            "memchr",
+            "rustc-hash",
+            "ryu",
+            "serde",
+            "serde_json",
+            "sonic-rs",
+            "xxhash-rust",
+        ],
+    ),
+    ("threadline-contract", &["hashbrown", "memchr", "rustc-hash", "saphyr-parser", "threadline-model"]),
+];
 
 /// A dependency as a manifest names it.
 struct Edge {

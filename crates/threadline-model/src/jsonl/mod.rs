@@ -19,6 +19,7 @@ pub mod time;
 use std::fmt;
 
 use crate::builder::BatchBuilder;
+use crate::inspect::Inspector;
 use crate::record::{LogView, ResourceView, ScopeView, SpanView};
 
 pub use line::LineParser;
@@ -124,13 +125,14 @@ impl Decoded {
 }
 
 /// Decodes a request of lines into the builders of both tables. Blank lines are passed over; a line that is no record
-/// or has more than `line_bytes_max` bytes is refused alone.
+/// or has more than `line_bytes_max` bytes is refused alone. Every record goes through `inspector`.
 pub fn decode(
     request: &[u8],
     parser: &mut LineParser,
     line_bytes_max: usize,
     logs: &mut BatchBuilder,
     spans: &mut BatchBuilder,
+    inspector: &mut dyn Inspector,
 ) -> Decoded {
     let mut decoded = Decoded::default();
     let mut rest = request;
@@ -143,7 +145,7 @@ pub fn decode(
         if line.first() != Some(&b'{') && is_blank(line) {
             continue;
         }
-        if let Err(reason) = decode_line(line, parser, line_bytes_max, logs, spans, &mut decoded) {
+        if let Err(reason) = decode_line(line, parser, line_bytes_max, logs, spans, inspector, &mut decoded) {
             decoded.refuse(number, || reason);
         }
     }
@@ -156,6 +158,7 @@ fn decode_line(
     line_bytes_max: usize,
     logs: &mut BatchBuilder,
     spans: &mut BatchBuilder,
+    inspector: &mut dyn Inspector,
     decoded: &mut Decoded,
 ) -> Result<(), String> {
     if line.len() > line_bytes_max {
@@ -176,11 +179,11 @@ fn decode_line(
             Record::Log(_) => (&mut *logs, &mut decoded.logs),
             Record::Span(_) => (&mut *spans, &mut decoded.spans),
         };
-        builder.set_resource(&parsed.resource);
-        builder.set_scope(&parsed.scope);
+        inspector.resource(&parsed.resource, builder);
+        inspector.scope(&parsed.scope, builder);
         match &parsed.record {
-            Record::Log(log) => builder.push_log(log, 0)?,
-            Record::Span(span) => builder.push_span(span, 0)?,
+            Record::Log(log) => inspector.log(log, builder)?,
+            Record::Span(span) => inspector.span(span, builder)?,
         }
         *count += 1;
         Ok(())

@@ -15,6 +15,7 @@ use super::scratch::{Any, Arena, Scratch, Text};
 use super::{Decoded, MISSING_ID, Malformed, Place, VALUE_DEPTH_MAX};
 use crate::builder::BatchBuilder;
 use crate::id::{SpanId, TraceId};
+use crate::inspect::Inspector;
 use crate::record::{LogView, ResourceView, ScopeView, SpanView};
 use crate::value::{ObjectWriter, Value, write_str};
 
@@ -28,6 +29,9 @@ trait Records {
     /// The repeated fields, from the request down.
     const LEVELS: [&'static str; 3];
 
+    /// Where records, resources and scopes go through.
+    fn inspector(&mut self) -> &mut dyn Inspector;
+
     /// Decodes the record that is next and puts it into the builder.
     fn record<'a>(
         &mut self,
@@ -40,17 +44,17 @@ trait Records {
 pub(super) fn logs(
     request: &[u8],
     builder: &mut BatchBuilder,
-    verdict: &mut dyn FnMut(&LogView<'_>) -> i64,
+    inspector: &mut dyn Inspector,
 ) -> Result<Decoded, Malformed> {
-    Decoder::new(builder, Logs { verdict }).run(request)
+    Decoder::new(builder, Logs { inspector }).run(request)
 }
 
 pub(super) fn traces(
     request: &[u8],
     builder: &mut BatchBuilder,
-    verdict: &mut dyn FnMut(&SpanView<'_>) -> i64,
+    inspector: &mut dyn Inspector,
 ) -> Result<Decoded, Malformed> {
-    Decoder::new(builder, Spans { verdict, events: String::new(), links: String::new() }).run(request)
+    Decoder::new(builder, Spans { inspector, events: String::new(), links: String::new() }).run(request)
 }
 
 /// Reads an object: `each` gets every member that is not `null` and must take its value. The member's name goes
@@ -169,10 +173,10 @@ impl<'a, 'b, R: Records> Decoder<'a, 'b, R> {
             }),
             _ => reader.skip(),
         })?;
-        let builder = &mut *self.builder;
+        let (builder, inspector) = (&mut *self.builder, self.records.inspector());
         scratch.with(|attributes, arena| {
             let schema_url = arena.text(&schema_url);
-            builder.set_resource(&ResourceView { attributes, dropped_attributes_count, schema_url });
+            inspector.resource(&ResourceView { attributes, dropped_attributes_count, schema_url }, builder);
         });
         let above = fault.map(Fault::refusal);
         for (index, at) in scopes.into_iter().enumerate() {
@@ -199,15 +203,16 @@ impl<'a, 'b, R: Records> Decoder<'a, 'b, R> {
                 Ok(())
             })?;
         }
-        let builder = &mut *self.builder;
+        let (builder, inspector) = (&mut *self.builder, self.records.inspector());
         scratch.with(|attributes, arena| {
-            builder.set_scope(&ScopeView {
+            let scope = ScopeView {
                 name: arena.text(&scope.name),
                 version: arena.text(&scope.version),
                 attributes,
                 dropped_attributes_count: scope.dropped_attributes_count,
                 schema_url: arena.text(&schema_url),
-            });
+            };
+            inspector.scope(&scope, builder);
         });
         let fault = fault.map(Fault::refusal);
         for mut reader in at.records {
@@ -614,11 +619,15 @@ fn span_id(reader: &mut Reader<'_>) -> Result<Option<SpanId>, Fault> {
 }
 
 struct Logs<'v> {
-    verdict: &'v mut dyn FnMut(&LogView<'_>) -> i64,
+    inspector: &'v mut dyn Inspector,
 }
 
 impl Records for Logs<'_> {
     const LEVELS: [&'static str; 3] = ["resourceLogs", "scopeLogs", "logRecords"];
+
+    fn inspector(&mut self) -> &mut dyn Inspector {
+        self.inspector
+    }
 
     fn record<'a>(
         &mut self,
@@ -653,20 +662,24 @@ impl Records for Logs<'_> {
                     attributes,
                     ..log
                 };
-                builder.push_log(&log, (self.verdict)(&log))
+                self.inspector.log(&log, builder)
             })
             .map_err(|(field, reason)| Fault::refused(at, reason).within(field))
     }
 }
 
 struct Spans<'v> {
-    verdict: &'v mut dyn FnMut(&SpanView<'_>) -> i64,
+    inspector: &'v mut dyn Inspector,
     events: String,
     links: String,
 }
 
 impl Records for Spans<'_> {
     const LEVELS: [&'static str; 3] = ["resourceSpans", "scopeSpans", "spans"];
+
+    fn inspector(&mut self) -> &mut dyn Inspector {
+        self.inspector
+    }
 
     fn record<'a>(
         &mut self,
@@ -721,7 +734,7 @@ impl Records for Spans<'_> {
                     attributes,
                     ..span
                 };
-                builder.push_span(&span, (self.verdict)(&span))
+                self.inspector.span(&span, builder)
             })
             .map_err(|(field, reason)| Fault::refused(at, reason).within(field))
     }

@@ -22,7 +22,8 @@ mod wire;
 use std::fmt;
 
 use crate::builder::BatchBuilder;
-use crate::record::{LogView, Refusal, SpanView};
+use crate::inspect::Inspector;
+use crate::record::Refusal;
 
 pub(crate) use reader::{code_point, number_len};
 pub use response::{Signal, Status, encode_response, encode_status};
@@ -119,8 +120,8 @@ impl Place {
     }
 }
 
-/// Decodes an `ExportLogsServiceRequest` into `builder`, which must be one for logs. `verdict` sees each record
-/// and gives the bits of its `verdict` column.
+/// Decodes an `ExportLogsServiceRequest` into `builder`, which must be one for logs. Every record goes
+/// through `inspector`.
 ///
 /// # Errors
 /// [`Malformed`]; the builder may then hold some of the records and must be dropped.
@@ -128,16 +129,16 @@ pub fn decode_logs(
     format: Format,
     request: &[u8],
     builder: &mut BatchBuilder,
-    verdict: &mut dyn FnMut(&LogView<'_>) -> i64,
+    inspector: &mut dyn Inspector,
 ) -> Result<Decoded, Malformed> {
     match format {
-        Format::Protobuf => proto::logs(request, builder, verdict),
-        Format::Json => json::logs(request, builder, verdict),
+        Format::Protobuf => proto::logs(request, builder, inspector),
+        Format::Json => json::logs(request, builder, inspector),
     }
 }
 
-/// Decodes an `ExportTraceServiceRequest` into `builder`, which must be one for spans. `verdict` sees each span
-/// and gives the bits of its `verdict` column.
+/// Decodes an `ExportTraceServiceRequest` into `builder`, which must be one for spans. Every span goes
+/// through `inspector`.
 ///
 /// # Errors
 /// [`Malformed`]; the builder may then hold some of the spans and must be dropped.
@@ -145,11 +146,11 @@ pub fn decode_traces(
     format: Format,
     request: &[u8],
     builder: &mut BatchBuilder,
-    verdict: &mut dyn FnMut(&SpanView<'_>) -> i64,
+    inspector: &mut dyn Inspector,
 ) -> Result<Decoded, Malformed> {
     match format {
-        Format::Protobuf => proto::traces(request, builder, verdict),
-        Format::Json => json::traces(request, builder, verdict),
+        Format::Protobuf => proto::traces(request, builder, inspector),
+        Format::Json => json::traces(request, builder, inspector),
     }
 }
 

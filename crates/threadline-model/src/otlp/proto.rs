@@ -9,6 +9,7 @@ use super::wire::{Field, Names, Wire, address};
 use super::{Decoded, MISSING_ID, Malformed, Place, VALUE_DEPTH_MAX};
 use crate::builder::BatchBuilder;
 use crate::id::{SpanId, TraceId};
+use crate::inspect::Inspector;
 use crate::record::{LogView, ResourceView, ScopeView, SpanView};
 use crate::value::{ObjectWriter, Value};
 
@@ -102,6 +103,9 @@ const DATA: Names = &[(1, "data_points")];
 trait Records {
     const LEVELS: Levels;
 
+    /// Where records, resources and scopes go through.
+    fn inspector(&mut self) -> &mut dyn Inspector;
+
     /// Decodes one record and puts it into the builder.
     fn record<'a>(
         &mut self,
@@ -114,17 +118,17 @@ trait Records {
 pub(super) fn logs(
     request: &[u8],
     builder: &mut BatchBuilder,
-    verdict: &mut dyn FnMut(&LogView<'_>) -> i64,
+    inspector: &mut dyn Inspector,
 ) -> Result<Decoded, Malformed> {
-    Decoder::new(builder, Logs { verdict }).run(request)
+    Decoder::new(builder, Logs { inspector }).run(request)
 }
 
 pub(super) fn traces(
     request: &[u8],
     builder: &mut BatchBuilder,
-    verdict: &mut dyn FnMut(&SpanView<'_>) -> i64,
+    inspector: &mut dyn Inspector,
 ) -> Result<Decoded, Malformed> {
-    Decoder::new(builder, Spans { verdict, events: String::new(), links: String::new() }).run(request)
+    Decoder::new(builder, Spans { inspector, events: String::new(), links: String::new() }).run(request)
 }
 
 /// Calls `each` for every occurrence of the repeated message `number`, and puts its index into faults.
@@ -190,9 +194,9 @@ impl<'a, 'b, R: Records> Decoder<'a, 'b, R> {
             };
             defer(&mut fault, read)?;
         }
-        let builder = &mut *self.builder;
+        let (builder, inspector) = (&mut *self.builder, self.records.inspector());
         self.scratch.with(|attributes, _| {
-            builder.set_resource(&ResourceView { attributes, dropped_attributes_count, schema_url });
+            inspector.resource(&ResourceView { attributes, dropped_attributes_count, schema_url }, builder);
         });
         let above = fault.map(Fault::refusal);
         items(bytes, R::LEVELS.resource, 2, |index, bytes| {
@@ -217,9 +221,9 @@ impl<'a, 'b, R: Records> Decoder<'a, 'b, R> {
             };
             defer(&mut fault, read)?;
         }
-        let builder = &mut *self.builder;
+        let (builder, inspector) = (&mut *self.builder, self.records.inspector());
         self.scratch.with(|attributes, _| {
-            builder.set_scope(&ScopeView { attributes, schema_url, ..scope });
+            inspector.scope(&ScopeView { attributes, schema_url, ..scope }, builder);
         });
         let fault = fault.map(Fault::refusal);
         items(bytes, R::LEVELS.scope, 2, |index, bytes| {
@@ -500,11 +504,15 @@ fn check_id_len(field: &Field<'_>, bytes: &[u8], len: usize) -> Result<(), Fault
 }
 
 struct Logs<'v> {
-    verdict: &'v mut dyn FnMut(&LogView<'_>) -> i64,
+    inspector: &'v mut dyn Inspector,
 }
 
 impl Records for Logs<'_> {
     const LEVELS: Levels = LOGS;
+
+    fn inspector(&mut self) -> &mut dyn Inspector {
+        self.inspector
+    }
 
     fn record<'a>(
         &mut self,
@@ -538,20 +546,24 @@ impl Records for Logs<'_> {
         scratch
             .with(|attributes, arena| {
                 let log = LogView { attributes, body: arena.value(&body), ..log };
-                builder.push_log(&log, (self.verdict)(&log))
+                self.inspector.log(&log, builder)
             })
             .map_err(|(field, reason)| Fault::refused(address(bytes), reason).within(field))
     }
 }
 
 struct Spans<'v> {
-    verdict: &'v mut dyn FnMut(&SpanView<'_>) -> i64,
+    inspector: &'v mut dyn Inspector,
     events: String,
     links: String,
 }
 
 impl Records for Spans<'_> {
     const LEVELS: Levels = SPANS;
+
+    fn inspector(&mut self) -> &mut dyn Inspector {
+        self.inspector
+    }
 
     fn record<'a>(
         &mut self,
@@ -602,7 +614,7 @@ impl Records for Spans<'_> {
         scratch
             .with(|attributes, _| {
                 let span = SpanView { attributes, events_json: &self.events, links_json: &self.links, ..span };
-                builder.push_span(&span, (self.verdict)(&span))
+                self.inspector.span(&span, builder)
             })
             .map_err(|(field, reason)| Fault::refused(address(bytes), reason).within(field))
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use proptest::prelude::*;
 use threadline_model::builder::{BatchBuilder, RecordLimits};
+use threadline_model::inspect::Unchecked;
 use threadline_model::jsonl::{LineParser, Mapping, Parsed, Record, decode, time};
 use threadline_model::schema::{Layout, Table};
 
@@ -59,7 +60,7 @@ fn check(map: &str, lines: &[String]) {
     }
     let mut got = builders();
     let [logs, spans] = &mut got;
-    decode(lines.join("\n").as_bytes(), &mut LineParser::new(mapping), 4 << 20, logs, spans);
+    decode(lines.join("\n").as_bytes(), &mut LineParser::new(mapping), 4 << 20, logs, spans, &mut Unchecked);
     assert_eq!(finish(got), finish(want));
 }
 

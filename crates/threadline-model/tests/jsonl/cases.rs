@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use threadline_model::builder::{BatchBuilder, RecordLimits};
+use threadline_model::inspect::Unchecked;
 use threadline_model::jsonl::mapping::Unit;
 use threadline_model::jsonl::{LineParser, Mapping, decode, is_otlp, time};
 use threadline_model::schema::{Layout, Table};
@@ -184,7 +185,7 @@ fn one_bad_line_is_refused_alone() {
         let limits = RecordLimits { record_bytes_max: 200, attributes_max: 3 };
         let builder = |table| BatchBuilder::new(Arc::new(Layout::base(table)), 1_700_000_000_000_000, limits);
         let (mut logs, mut spans) = (builder(Table::Logs), builder(Table::Spans));
-        let decoded = decode(request, &mut parser, 200, &mut logs, &mut spans);
+        let decoded = decode(request, &mut parser, 200, &mut logs, &mut spans, &mut Unchecked);
         assert_eq!((decoded.logs, decoded.spans), (logs.rows(), spans.rows()));
         let faults: Vec<String> =
             decoded.faults.iter().map(|fault| format!("{}: {}", fault.line, fault.reason)).collect();

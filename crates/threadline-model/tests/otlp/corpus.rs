@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use arrow_array::RecordBatch;
 use threadline_model::columns::Batch;
+use threadline_model::inspect::Unchecked;
 use threadline_model::otlp::{Decoded, Format, Malformed, count_data_points, decode_logs, decode_traces};
 use threadline_model::schema::Table;
 
@@ -82,8 +83,8 @@ fn decode(signal: &str, format: Format, request: &[u8]) -> Result<String, Malfor
     let table = if signal == "logs" { Table::Logs } else { Table::Spans };
     let mut builder = super::builder(table);
     let decoded = match table {
-        Table::Logs => decode_logs(format, request, &mut builder, &mut |_| 0)?,
-        Table::Spans => decode_traces(format, request, &mut builder, &mut |_| 0)?,
+        Table::Logs => decode_logs(format, request, &mut builder, &mut Unchecked)?,
+        Table::Spans => decode_traces(format, request, &mut builder, &mut Unchecked)?,
     };
     Ok(rendering(builder.finish().unwrap().as_ref(), &decoded))
 }

@@ -16,7 +16,9 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use proptest::prelude::*;
 use prost::Message as _;
+use threadline_model::builder::BatchBuilder;
 use threadline_model::id::{SpanId, TraceId};
+use threadline_model::inspect::{Inspector, Refused};
 use threadline_model::otlp::{Decoded, Format, Malformed, count_data_points, decode_logs, decode_traces};
 use threadline_model::record::{LogView, ResourceView, ScopeView, SpanView};
 use threadline_model::schema::Table;
@@ -417,16 +419,37 @@ fn links_json(links: &[Link]) -> String {
     })
 }
 
+/// Gives every record a bit.
+struct Marked;
+
+impl Inspector for Marked {
+    fn resource(&mut self, resource: &ResourceView<'_>, builder: &mut BatchBuilder) {
+        builder.set_resource(resource);
+    }
+
+    fn scope(&mut self, scope: &ScopeView<'_>, builder: &mut BatchBuilder) {
+        builder.set_scope(scope);
+    }
+
+    fn log(&mut self, log: &LogView<'_>, builder: &mut BatchBuilder) -> Result<(), Refused> {
+        builder.push_log(log, 1 << 20)
+    }
+
+    fn span(&mut self, span: &SpanView<'_>, builder: &mut BatchBuilder) -> Result<(), Refused> {
+        builder.push_span(span, 1 << 20)
+    }
+}
+
 fn decoded_logs(format: Format, request: &[u8]) -> Result<(Option<RecordBatch>, Decoded), Malformed> {
     let mut builder = super::builder(Table::Logs);
-    let decoded = decode_logs(format, request, &mut builder, &mut |_| 1 << 20)?;
+    let decoded = decode_logs(format, request, &mut builder, &mut Marked)?;
     assert_eq!(decoded.accepted, builder.rows());
     Ok((builder.finish().unwrap(), decoded))
 }
 
 fn decoded_traces(format: Format, request: &[u8]) -> Result<(Option<RecordBatch>, Decoded), Malformed> {
     let mut builder = super::builder(Table::Spans);
-    let decoded = decode_traces(format, request, &mut builder, &mut |_| 1 << 20)?;
+    let decoded = decode_traces(format, request, &mut builder, &mut Marked)?;
     assert_eq!(decoded.accepted, builder.rows());
     Ok((builder.finish().unwrap(), decoded))
 }

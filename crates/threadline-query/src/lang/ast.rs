@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::is_term_char;
+use super::rule::Standing;
 use super::value::{Flag, Level, Network, Number, Op, classify, format_duration, format_time};
 
 /// A parsed search. Made by [`parse`](super::parse) or by [`Expr::and`], [`Expr::or`], [`Expr::negate`], which keep
@@ -63,12 +64,16 @@ pub enum Field {
     Seq,
     /// What the host noted about the record (`is:…`).
     Mark,
+    /// How the record stands to the contract (`contract:…`).
+    Contract,
+    /// A rule of the contract that the record breaks (`rule:…`).
+    Rule,
     /// An attribute of the record, its resource or its scope.
     Attribute(String),
 }
 
 /// Names of the built-in fields; the first name of a field is the canonical one.
-const NAMES: [(&str, Field); 30] = [
+const NAMES: [(&str, Field); 32] = [
     ("body", Field::Body),
     ("service", Field::Service),
     ("service.name", Field::Service),
@@ -99,6 +104,8 @@ const NAMES: [(&str, Field); 30] = [
     ("ts", Field::Time),
     ("seq", Field::Seq),
     ("is", Field::Mark),
+    ("contract", Field::Contract),
+    ("rule", Field::Rule),
 ];
 
 impl Field {
@@ -187,6 +194,10 @@ pub enum Test {
     Time(Op, i64),
     /// The record is marked so.
     Mark(Flag),
+    /// The record stands so to the contract.
+    Standing(Standing),
+    /// The record breaks a rule of this id, or one of these in [`RULES`](super::RULES).
+    Rule(&'static str),
 }
 
 impl Expr {
@@ -302,6 +313,8 @@ fn write_condition(f: &mut fmt::Formatter<'_>, field: &Field, test: &Test) -> fm
         Test::Duration(op, ns) => write!(f, "{field}{op}{}", format_duration(*ns)),
         Test::Time(op, ns) => write!(f, "{field}{op}{}", format_time(*ns)),
         Test::Mark(flag) => write!(f, "{field}:{flag}"),
+        Test::Standing(standing) => write!(f, "{field}:{standing}"),
+        Test::Rule(id) => write!(f, "{field}:{id}"),
     }
 }
 

@@ -11,11 +11,13 @@ use std::fmt;
 
 mod ast;
 mod parser;
+mod rule;
 #[cfg(test)]
 mod tests;
 mod value;
 
 pub use ast::{Expr, Field, Test};
+pub use rule::{RULES, Standing};
 pub use value::{
     Flag, Level, Network, Number, Op, Severity, code_name, format_duration, format_time, parse_time,
 };

@@ -2,6 +2,7 @@
 //! (`/` opens a regular expression as a word, and is text inside one), so there is no separate pass for tokens.
 
 use super::ast::{Expr, Field, Test, is_field_name};
+use super::rule::{self, Standing};
 use super::value::{Flag, Level, Number, Op, classify, parse_code, parse_duration, parse_time};
 use super::{DEPTH_MAX, NODES_MAX, ParseError, REGEX_BYTES_MAX, TEXT_BYTES_MAX};
 
@@ -464,7 +465,7 @@ fn body_text(text: &str) -> std::result::Result<Test, String> {
 fn plain_test(field: &Field, raw: Raw<'_>) -> std::result::Result<Test, String> {
     if let Raw::Plain(text) = raw
         && text.bytes().all(|b| b == b'*')
-        && *field != Field::Mark
+        && !matches!(field, Field::Mark | Field::Contract)
     {
         return Ok(Test::Exists);
     }
@@ -482,6 +483,22 @@ fn plain_test(field: &Field, raw: Raw<'_>) -> std::result::Result<Test, String> 
             let text = only_text(field, raw)?;
             Flag::parse(&text).map(Test::Mark).ok_or_else(|| {
                 "a record can be marked: is:time_absurd, is:time_missing, is:sender_mismatch".to_owned()
+            })
+        }
+        Field::Contract => {
+            let text = only_text(field, raw)?;
+            Standing::parse(&text).map(Test::Standing).ok_or_else(|| {
+                "a record can be contract:ok, violated, unchecked, quarantined or redacted".to_owned()
+            })
+        }
+        Field::Rule => {
+            let text = only_text(field, raw)?;
+            rule::known(&text).map(Test::Rule).ok_or_else(|| {
+                let ids: Vec<&str> = rule::RULES.iter().map(|(id, _)| *id).collect();
+                format!(
+                    "there is no rule {text}: one of {}; an attribute of that name is @rule",
+                    ids.join(", ")
+                )
             })
         }
         Field::Severity | Field::Kind | Field::Status | Field::Duration | Field::Time | Field::Seq => {
@@ -557,7 +574,13 @@ fn compare_test(field: &Field, op: Op, raw: Raw<'_>) -> std::result::Result<Test
         Field::Seq => Number::parse(&only_text(field, raw)?)
             .map(|number| Test::Number(op, number))
             .ok_or_else(|| "a sequence number is a number".to_owned()),
-        Field::Body | Field::Trace | Field::Span | Field::Parent | Field::Mark => {
+        Field::Body
+        | Field::Trace
+        | Field::Span
+        | Field::Parent
+        | Field::Mark
+        | Field::Contract
+        | Field::Rule => {
             Err(format!("{field} cannot be compared with {op}: write {field}:value or -{field}:value"))
         }
         _ => text_compare_test(field, op, raw),

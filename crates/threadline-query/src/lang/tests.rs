@@ -70,6 +70,8 @@ const GOOD: &[(&str, &str)] = &[
     ),
     ("is:time_absurd", "is:time_absurd"),
     ("is:sender_mismatch", "is:sender_mismatch"),
+    ("contract:violated -contract:quarantined", "contract:violated -contract:quarantined"),
+    ("rule:secret.jwt rule:secret.* rule:*", "rule:secret.jwt rule:secret.* rule:*"),
     ("/time?out (a|b)/", "/time?out (a|b)/"),
     ("/a\\/b/", "/a\\/b/"),
     ("~\"part of it\" ~word field:~\"x y\" field:~x", "~\"part of it\" ~\"word\" field:~\"x y\" field:~\"x\""),
@@ -128,6 +130,8 @@ const BAD: &[(&str, usize, &str)] = &[
     (":x*", 0, "use a regular expression"),
     ("f:(//x*)", 3, "use a regular expression"),
     ("is:nice", 3, "time_absurd"),
+    ("contract:fine", 9, "unchecked"),
+    ("rule:nice", 5, "secret.card"),
     ("body>5", 5, "cannot be compared"),
 ];
 

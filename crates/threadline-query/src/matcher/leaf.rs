@@ -15,7 +15,7 @@ use threadline_model::value;
 use super::mask::Mask;
 use super::text::{TextTest, search_rows};
 use crate::QueryError;
-use crate::lang::{Field, Flag, Number, Op, Test};
+use crate::lang::{Field, Flag, Number, Op, RULES, Standing, Test};
 
 /// A compiled condition.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub(super) enum Leaf {
     Id { column: &'static str, bytes: Vec<u8>, nibble: Option<u8> },
     /// Any of these bits is set.
     Bits(&'static str, i64),
+    /// Of these bits exactly those are set.
+    BitsAre(&'static str, i64, i64),
 }
 
 /// Where an attribute may lie.
@@ -105,13 +107,37 @@ pub(super) fn compile(field: &Field, test: &Test, table: Table) -> Result<Option
             Test::Time(op, ns) => Some(Leaf::Time(*op, *ns)),
             _ => None,
         }),
-        Field::Mark => Ok(match test {
-            Test::Mark(Flag::TimeAbsurd) => Some(Leaf::Bits("verdict", verdict::TIME_ABSURD)),
-            Test::Mark(Flag::TimeMissing) => Some(Leaf::Bits("verdict", verdict::TIME_MISSING)),
-            Test::Mark(Flag::SenderMismatch) => Some(Leaf::Bits("verdict", verdict::SENDER_MISMATCH)),
-            _ => None,
-        }),
+        Field::Mark | Field::Contract | Field::Rule => Ok(verdict_bits(field, test).map(|bits| match bits {
+            Bits::Any(bits) => Leaf::Bits("verdict", bits),
+            Bits::Are(mask, bits) => Leaf::BitsAre("verdict", mask, bits),
+        })),
     }
+}
+
+/// What is asked of the bits of a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bits {
+    /// Some of these are set.
+    Any(i64),
+    /// Of the first, the second are set and no other; a record without verdict has none.
+    Are(i64, i64),
+}
+
+/// What a test of a verdict asks of its bits.
+pub(super) fn verdict_bits(field: &Field, test: &Test) -> Option<Bits> {
+    Some(match test {
+        Test::Exists if *field == Field::Rule => Bits::Any(verdict::RULES),
+        Test::Mark(Flag::TimeAbsurd) => Bits::Any(verdict::TIME_ABSURD),
+        Test::Mark(Flag::TimeMissing) => Bits::Any(verdict::TIME_MISSING),
+        Test::Mark(Flag::SenderMismatch) => Bits::Any(verdict::SENDER_MISMATCH),
+        Test::Standing(Standing::Violated) => Bits::Any(verdict::RULES),
+        Test::Standing(Standing::Quarantined) => Bits::Any(verdict::QUARANTINED),
+        Test::Standing(Standing::Redacted) => Bits::Any(verdict::REDACTED),
+        Test::Standing(Standing::Ok) => Bits::Are(verdict::RULES | verdict::CHECKED, verdict::CHECKED),
+        Test::Standing(Standing::Unchecked) => Bits::Are(verdict::CHECKED, 0),
+        Test::Rule(id) => Bits::Any(RULES.iter().find(|(known, _)| known == id)?.1),
+        _ => return None,
+    })
 }
 
 fn any(column: &'static str) -> Leaf {
@@ -182,7 +208,12 @@ impl Leaf {
     /// Relative cost per row.
     pub(super) fn cost(&self) -> u32 {
         match self {
-            Leaf::Range { .. } | Leaf::Bits(..) | Leaf::Id { .. } | Leaf::Time(..) | Leaf::Number(..) => 1,
+            Leaf::Range { .. }
+            | Leaf::Bits(..)
+            | Leaf::BitsAre(..)
+            | Leaf::Id { .. }
+            | Leaf::Time(..)
+            | Leaf::Number(..) => 1,
             Leaf::Text(["body"], test) => 10 + 5 * test.cost(),
             Leaf::Text(..) | Leaf::Scope(..) => 2,
             Leaf::Attribute(_, test) => 15 + test.cost(),
@@ -206,7 +237,8 @@ impl Leaf {
             Leaf::Range { column, .. }
             | Leaf::Number(column, ..)
             | Leaf::Id { column, .. }
-            | Leaf::Bits(column, _) => add(column),
+            | Leaf::Bits(column, _)
+            | Leaf::BitsAre(column, ..) => add(column),
         }
     }
 
@@ -242,6 +274,7 @@ impl Leaf {
                 int(column, &|value| value.is_some_and(|v| op.holds(Number::Int(v).compare(*number))))
             }
             Leaf::Bits(column, bits) => int(column, &|value| value.is_some_and(|value| value & bits != 0)),
+            Leaf::BitsAre(column, of, are) => int(column, &|value| value.unwrap_or(0) & of == *are),
             Leaf::Time(op, ns) => {
                 let (ts, below) = (columns.int("ts"), columns.int("ns"));
                 let (want_us, want_ns) = (ns.div_euclid(1000), ns.rem_euclid(1000));

@@ -8,7 +8,7 @@ use threadline_model::schema::Table;
 use threadline_model::value;
 use threadline_store::{IndexPlan, Prune, ValueTest};
 
-use super::leaf::attribute_column;
+use super::leaf::{Bits, attribute_column, verdict_bits};
 use super::segments;
 use super::text::TextTest;
 use crate::lang::{Expr, Field, Number, Op, Test};
@@ -92,8 +92,21 @@ fn index(field: &Field, test: &Test, table: Table) -> IndexPlan {
         Field::Attribute(key) => attribute(key, test),
         Field::ScopeName => in_json("scope", &["name"], test),
         Field::ScopeVersion => in_json("scope", &["version"], test),
+        Field::Mark | Field::Contract | Field::Rule => verdict(field, test),
         _ => IndexPlan::All,
     }
+}
+
+fn verdict(field: &Field, test: &Test) -> IndexPlan {
+    let fulfils: Arc<dyn Fn(&str) -> bool + Send + Sync> = match verdict_bits(field, test) {
+        Some(Bits::Any(mask)) => Arc::new(move |value| value.parse().is_ok_and(|bits: i64| bits & mask != 0)),
+        Some(Bits::Are(mask, want)) if want != 0 => {
+            Arc::new(move |value| value.parse().is_ok_and(|bits: i64| bits & mask == want))
+        }
+        _ => return IndexPlan::All,
+    };
+    let test = ValueTest::Fulfils(format!("{test:?}"), fulfils);
+    IndexPlan::Value { column: "verdict".to_owned(), test }
 }
 
 fn body(test: &Test) -> IndexPlan {

@@ -17,7 +17,7 @@ use threadline_model::schema::Table;
 use threadline_store::{Prune, RollupEntry, Scan, SealedFile, Snapshot, StoreError, ValueTest};
 
 use super::histogram::Histogram;
-use super::{OUTCOME_COLUMNS, Outcomes, STATUS_ERROR};
+use super::{OUTCOME_COLUMNS, Outcomes, STATUS_ERROR, SUSPECT};
 use crate::aggregate::{bounds, interval};
 use crate::counts::MINUTE_US;
 use crate::lang::Expr;
@@ -277,7 +277,12 @@ impl<'a> Rest<'a> {
         const HTTP: &str = "http.response.status_code";
         let server_error = |status: &str| status.parse().is_ok_and(|status: i64| status >= 500);
         let test = ValueTest::Fulfils("500 and above".to_owned(), Arc::new(server_error));
-        let mut columns = vec!["duration_ns", "verdict"];
+        let suspect = |verdict: &str| verdict.parse().is_ok_and(|bits: i64| bits & SUSPECT != 0);
+        let suspect = ValueTest::Fulfils("suspect time".to_owned(), Arc::new(suspect));
+        let mut columns = vec!["duration_ns"];
+        if file.may_have_value("verdict", &suspect)? {
+            columns.push("verdict");
+        }
         if file.may_have_value(HTTP, &test)? {
             columns.extend(["status_code", HTTP]);
         }
@@ -384,7 +389,8 @@ struct Plain<'a> {
 impl<'a> Plain<'a> {
     fn new(batch: &'a arrow_array::RecordBatch) -> Option<Self> {
         let column = |name: &str| batch.column_by_name(name);
-        if column("verdict").is_some_and(|verdict| verdict.null_count() < verdict.len()) {
+        let verdict = column("verdict").and_then(|verdict| verdict.as_primitive_opt::<Int64Type>());
+        if verdict.is_some_and(|verdict| verdict.iter().flatten().any(|bits| bits & SUSPECT != 0)) {
             return None;
         }
         let durations =

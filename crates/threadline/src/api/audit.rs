@@ -46,6 +46,7 @@ fn action(id: Id) -> Option<&'static str> {
         Id::Traces => "traces",
         Id::Trace => "trace",
         Id::Services => "services",
+        Id::ContractScore => "contract_score",
         Id::Erase => "erase",
         Id::Page | Id::Stats | Id::Health | Id::Metrics | Id::OpenApi => return None,
     })

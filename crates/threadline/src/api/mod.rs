@@ -3,6 +3,7 @@
 //! It does not know how queries are planned or where rows lie.
 
 mod audit;
+mod contract;
 mod erase;
 mod gate;
 mod health;
@@ -37,6 +38,7 @@ use self::gate::Gate;
 use self::operations::{Found, Id, Operation};
 use self::params::Params;
 use self::problem::Problem;
+use crate::contract::Gatekeeper;
 use crate::door::caller::Caller;
 use crate::door::names::reason::endpoint as reason;
 use crate::door::notes::{Asked, QUERY_CHARS_MAX};
@@ -71,6 +73,7 @@ pub(crate) struct Api {
     door: Arc<Door>,
     tls: Option<Arc<Tls>>,
     audit_queries: bool,
+    gatekeeper: Gatekeeper,
 }
 
 /// What the API takes from the hub.
@@ -85,6 +88,7 @@ pub(crate) struct Parts {
     pub(crate) door: Arc<Door>,
     /// TLS of the ports, for its figures.
     pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) gatekeeper: Gatekeeper,
     /// The runtime whose threads queries and tails run on.
     pub(crate) runtime: Handle,
 }
@@ -95,11 +99,24 @@ pub(crate) struct Endpoint(Arc<Api>);
 
 /// The API over a store.
 pub(crate) fn handler(settings: &Settings, parts: Parts) -> Endpoint {
-    let Parts { addresses, store, clock, meters, stopping, intake, door, tls, runtime } = parts;
+    let Parts { addresses, store, clock, meters, stopping, intake, door, tls, gatekeeper, runtime } = parts;
     let gate = Gate::new(settings, runtime, Arc::clone(&meters), Arc::clone(&stopping));
     let tails = Arc::new(Semaphore::new(TAILS_MAX));
     let audit_queries = settings.audit_queries;
-    let api = Api { addresses, store, clock, meters, gate, tails, stopping, intake, door, tls, audit_queries };
+    let api = Api {
+        addresses,
+        store,
+        clock,
+        meters,
+        gate,
+        tails,
+        stopping,
+        intake,
+        door,
+        tls,
+        audit_queries,
+        gatekeeper,
+    };
     Endpoint(Arc::new(api))
 }
 
@@ -212,6 +229,7 @@ impl Api {
             Id::Traces => query::traces(self, params).await,
             Id::Trace => query::trace(self, parameter).await,
             Id::Services => query::services(self, params).await,
+            Id::ContractScore => Ok(contract::score(self)),
             Id::Stats => Ok(stats::stats(self)),
             Id::Erase => erase::erase(self, body, caller).await,
             Id::Health => Ok(health::health(self, caller)),

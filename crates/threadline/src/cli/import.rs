@@ -17,6 +17,7 @@ use super::access::HubArgs;
 use super::args::SettingArgs;
 use super::failure::Failure;
 use super::source::{Source, decode};
+use crate::contract::Gatekeeper;
 use crate::import::sink::{DataSink, HubSink, SinkError};
 use crate::import::{self, LineFormat, Options};
 
@@ -92,10 +93,11 @@ impl Import {
             }
             Some(data) => {
                 let env = Env::local();
+                let gatekeeper = Gatekeeper::new(&settings).map_err(Failure::Usage)?;
                 let opened = Store::open(data, crate::hub::store_options(&settings), env.clone())?;
                 let limits = RecordLimits { record_bytes_max: settings.record_bytes_max, ..Default::default() };
                 store = Some(opened.clone());
-                import::run(&options, &DataSink::new(opened, env, limits))
+                import::run(&options, &DataSink::new(opened, env, limits, gatekeeper))
             }
         };
         if let Some(store) = store {

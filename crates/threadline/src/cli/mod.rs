@@ -6,6 +6,7 @@
 mod access;
 mod args;
 mod config;
+mod contract;
 mod erase;
 mod failure;
 mod histogram;
@@ -68,6 +69,8 @@ enum Command {
     Erase(erase::Erase),
     /// Make, list and revoke the tokens that people and senders come in with.
     Token(token::Token),
+    /// Show the contract, check records against it, tell who keeps it.
+    Contract(contract::ContractCommand),
     /// Show the settings in effect, or their reference.
     Config(config::Config),
 }
@@ -103,6 +106,7 @@ impl Command {
             Command::Verify(verify) => verify.run(),
             Command::Erase(erase) => erase.run(),
             Command::Token(token) => token.run(),
+            Command::Contract(contract) => contract.run(),
             Command::Config(config) => config.run(),
         }
     }

@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 use super::access::{Access, HubArgs};
 use super::args::SourceArgs;
 use super::failure::Failure;
+use crate::contract::Gatekeeper;
 use crate::door::Door;
 use crate::hub::Addresses;
 use crate::meters::Meters;
@@ -212,13 +213,20 @@ impl Folder {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let meters = Arc::new(Meters::new());
         let door = Door::open(env.clone(), Arc::clone(&meters));
-        let intake = ingest::Intake::new(&settings, store.clone(), Arc::clone(&env.clock), Arc::clone(&meters));
+        let intake = ingest::Intake::new(
+            &settings,
+            store.clone(),
+            Arc::clone(&env.clock),
+            Arc::clone(&meters),
+            Gatekeeper::default(),
+        );
         let parts = api::Parts {
             addresses,
             store,
             clock: env.clock,
             meters,
             stopping: Arc::default(),
+            gatekeeper: Gatekeeper::default(),
             intake: Arc::new(intake),
             door: Arc::new(door),
             tls: None,

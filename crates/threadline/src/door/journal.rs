@@ -23,6 +23,7 @@ use threadline_model::value::Value;
 use threadline_store::{Append, AppendError, BatchId, Env, Store};
 
 use super::names::{OF_REQUESTS, event, key, reason};
+use crate::contract::Gatekeeper;
 use crate::meters::Meters;
 
 /// Name of the service that the hub's own records are of.
@@ -147,9 +148,10 @@ impl Waiting {
         environment: &str,
         env: Env,
         meters: Arc<Meters>,
+        gatekeeper: Gatekeeper,
     ) -> std::io::Result<Writer> {
         let Waiting { queue, notes } = self;
-        let mut scribe = Scribe::new(store, environment, env, meters);
+        let mut scribe = Scribe::new(store, environment, env, meters, gatekeeper);
         let thread = std::thread::Builder::new()
             .name("threadline-journal".to_owned())
             .spawn(move || scribe.run(&notes))?;
@@ -192,10 +194,11 @@ struct Scribe {
     dropped_written: Option<Duration>,
     environment: String,
     instance: String,
+    gatekeeper: Gatekeeper,
 }
 
 impl Scribe {
-    fn new(store: Store, environment: &str, env: Env, meters: Arc<Meters>) -> Self {
+    fn new(store: Store, environment: &str, env: Env, meters: Arc<Meters>, gatekeeper: Gatekeeper) -> Self {
         let mut instance = [0; 8];
         env.rng.fill(&mut instance);
         Self {
@@ -210,6 +213,7 @@ impl Scribe {
             dropped_written: None,
             environment: environment.to_owned(),
             instance: format!("{:016x}", u64::from_be_bytes(instance)),
+            gatekeeper,
         }
     }
 
@@ -340,8 +344,11 @@ impl Scribe {
         if !self.environment.is_empty() {
             resource.push(("deployment.environment.name", Value::Str(&self.environment)));
         }
-        builder.set_resource(&ResourceView { attributes: &resource, ..ResourceView::default() });
-        builder.set_scope(&ScopeView { name: "threadline.door", ..ScopeView::default() });
+        // The hub's own records are checked, and secrets in what people typed masked, like all others.
+        let mut inspector = self.gatekeeper.inspector();
+        let resource = ResourceView { attributes: &resource, ..ResourceView::default() };
+        inspector.resource(&resource, &mut builder);
+        inspector.scope(&ScopeView { name: "threadline.door", ..ScopeView::default() }, &mut builder);
         for (note, count) in notes {
             let mut attributes: Vec<Attribute<'_>> =
                 note.fields.iter().map(|(key, field)| (*key, field.value())).collect();
@@ -361,7 +368,7 @@ impl Scribe {
                 span_id: note.trace.map(|(_, span)| span),
                 ..LogView::default()
             };
-            if let Err((field, reason)) = builder.push_log(&log, 0) {
+            if let Err((field, reason)) = inspector.log(&log, &mut builder) {
                 tracing::error!(field, reason, "one of the hub's own records is not kept");
             }
         }
@@ -455,7 +462,7 @@ mod tests {
     fn a_flood_is_one_record_at_once_and_one_with_the_rest() {
         let folder = tempfile::tempdir().unwrap();
         let (store, env) = store(folder.path());
-        let mut scribe = Scribe::new(store.clone(), "", env, Arc::new(Meters::new()));
+        let mut scribe = Scribe::new(store.clone(), "", env, Arc::new(Meters::new()), Gatekeeper::default());
         let now = scribe.env.clock.now_us();
         for round in 0..3 {
             for _ in 0..1000 {
@@ -481,7 +488,7 @@ mod tests {
             journal.note(note(reason::authn::MISSING, n));
         }
         assert_eq!(meters.door.notes_unqueued.get(), u64::from(sources) - QUEUE_MAX as u64);
-        waiting.start(store.clone(), "", env, Arc::clone(&meters)).unwrap().stop();
+        waiting.start(store.clone(), "", env, Arc::clone(&meters), Gatekeeper::default()).unwrap().stop();
         let kept: i64 = counts(&store, "service:threadline event:security.authn.rejected").iter().sum();
         let dropped: i64 = counts(&store, "service:threadline event:telemetry.dropped").iter().sum();
         assert_eq!((kept, kept + dropped), (MERGED_MAX as i64, i64::from(sources)));

@@ -168,6 +168,7 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     endpoint(Port::Api, "GET", "/api/v1/traces", READ),
     endpoint(Port::Api, "GET", "/api/v1/traces/{trace_id}", READ),
     endpoint(Port::Api, "GET", "/api/v1/services", READ),
+    endpoint(Port::Api, "GET", "/api/v1/contract/score", READ),
     endpoint(Port::Api, "GET", "/api/v1/stats", SEE),
     endpoint(Port::Api, "GET", "/metrics", OPERATE),
     endpoint(Port::Api, "POST", "/api/v1/erase", ADMIN),

@@ -280,6 +280,7 @@ mod tests {
 
     use arrow_array::RecordBatch;
     use threadline_model::builder::{BatchBuilder, RecordLimits};
+    use threadline_model::inspect::Unchecked;
     use threadline_model::jsonl::{self, LineParser, Mapping, Record};
     use threadline_model::otlp::{self, Format};
     use threadline_model::schema::{Layout, Table};
@@ -363,8 +364,8 @@ mod tests {
             .unwrap();
         let (mut columns, request) = (builder(table), request.finish());
         match table {
-            Table::Logs => otlp::decode_logs(Format::Protobuf, &request, &mut columns, &mut |_| 0),
-            Table::Spans => otlp::decode_traces(Format::Protobuf, &request, &mut columns, &mut |_| 0),
+            Table::Logs => otlp::decode_logs(Format::Protobuf, &request, &mut columns, &mut Unchecked),
+            Table::Spans => otlp::decode_traces(Format::Protobuf, &request, &mut columns, &mut Unchecked),
         }
         .unwrap();
         (table, columns.finish().unwrap())
@@ -373,7 +374,7 @@ mod tests {
     fn check(parser: &mut LineParser, line: &str) {
         let (table, imported) = imported(parser, line);
         let (mut logs, mut spans) = (builder(Table::Logs), builder(Table::Spans));
-        jsonl::decode(line.as_bytes(), parser, 4 << 20, &mut logs, &mut spans);
+        jsonl::decode(line.as_bytes(), parser, 4 << 20, &mut logs, &mut spans, &mut Unchecked);
         let sent = match table {
             Table::Logs => logs.finish().unwrap(),
             Table::Spans => spans.finish().unwrap(),

@@ -11,7 +11,7 @@
 
 mod encode;
 pub mod input;
-mod otlp_lines;
+pub(crate) mod otlp_lines;
 pub mod progress;
 pub mod sink;
 pub mod summary;

@@ -9,22 +9,22 @@ use threadline_model::schema::Table;
 
 /// Parts of requests, by table: each a `ResourceLogs` or `ResourceSpans` with its number of records.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Parts {
+pub(crate) struct Parts {
     /// For `logs`.
-    pub(super) logs: Vec<Part>,
+    pub(crate) logs: Vec<Part>,
     /// For `spans`.
-    pub(super) spans: Vec<Part>,
+    pub(crate) spans: Vec<Part>,
 }
 
 /// A `ResourceLogs` or `ResourceSpans`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(crate) struct Part {
     /// JSON text.
-    pub(super) json: String,
+    pub(crate) json: String,
     /// Records in it.
-    pub(super) records: u64,
+    pub(crate) records: u64,
     /// The line it comes from.
-    pub(super) line: u64,
+    pub(crate) line: u64,
 }
 
 #[derive(Deserialize)]
@@ -52,7 +52,7 @@ impl Parts {
     ///
     /// # Errors
     /// Why it is no OTLP/JSON.
-    pub(super) fn add(&mut self, line: &[u8], number: u64) -> Result<(), LineError> {
+    pub(crate) fn add(&mut self, line: &[u8], number: u64) -> Result<(), LineError> {
         let broken = |error: serde_json::Error| LineError::NotJson(error.to_string());
         let export: Export<'_> = serde_json::from_slice(line).map_err(broken)?;
         if export.logs.is_empty() && export.spans.is_empty() {
@@ -88,7 +88,7 @@ fn count(raw: &RawValue) -> Result<u64, LineError> {
 }
 
 /// A request of parts.
-pub(super) fn request(table: Table, parts: &[Part]) -> Vec<u8> {
+pub(crate) fn request(table: Table, parts: &[Part]) -> Vec<u8> {
     let name = match table {
         Table::Logs => "resourceLogs",
         Table::Spans => "resourceSpans",

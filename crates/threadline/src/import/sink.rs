@@ -10,6 +10,8 @@ use threadline_model::otlp::{self, Format};
 use threadline_model::schema::Table;
 use threadline_store::{Append, AppendError, BatchId, Env, Store};
 
+use crate::contract::Gatekeeper;
+
 /// How long a batch is sent again before the import gives up.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// First pause between two attempts, doubled up to the longest.
@@ -192,21 +194,24 @@ pub struct DataSink {
     store: Store,
     env: Env,
     limits: RecordLimits,
+    gatekeeper: Gatekeeper,
 }
 
 impl DataSink {
     /// Records go into this store.
-    pub fn new(store: Store, env: Env, limits: RecordLimits) -> Self {
-        Self { store, env, limits }
+    pub fn new(store: Store, env: Env, limits: RecordLimits, gatekeeper: Gatekeeper) -> Self {
+        Self { store, env, limits, gatekeeper }
     }
 
     fn append(&self, payload: &Payload) -> Result<(Append, Taken), SinkError> {
         let table = payload.table;
         let mut builder = BatchBuilder::new(self.store.layout(table), self.env.clock.now_us(), self.limits);
+        let mut inspector = self.gatekeeper.inspector();
         let decoded = match table {
-            Table::Logs => otlp::decode_logs(payload.format, &payload.body, &mut builder, &mut |_| 0),
-            Table::Spans => otlp::decode_traces(payload.format, &payload.body, &mut builder, &mut |_| 0),
+            Table::Logs => otlp::decode_logs(payload.format, &payload.body, &mut builder, &mut *inspector),
+            Table::Spans => otlp::decode_traces(payload.format, &payload.body, &mut builder, &mut *inspector),
         };
+        drop(inspector);
         let decoded = decoded.map_err(|malformed| SinkError::Refused(malformed.to_string()))?;
         let taken = Taken {
             accepted: decoded.accepted as u64,

@@ -31,6 +31,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use self::budget::{Budget, Lease};
 use self::compression::{DecompressError, Encoding, decompress};
+use crate::contract::Gatekeeper;
 use crate::meters::{Meters, RequestEnd, Transport, signal_name};
 use crate::settings::Settings;
 
@@ -199,6 +200,8 @@ struct Core {
     request_bytes_max: usize,
     /// Which field of a line becomes what.
     mapping: Arc<Mapping>,
+    /// Checks and masks records on their way in.
+    gatekeeper: Gatekeeper,
 }
 
 /// A delivery on its way into the store.
@@ -222,11 +225,17 @@ type Contents = (Receipt, Vec<BatchBuilder>);
 
 impl Intake {
     /// An intake into a store.
-    pub(crate) fn new(settings: &Settings, store: Store, clock: Arc<dyn Clock>, meters: Arc<Meters>) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        meters: Arc<Meters>,
+        gatekeeper: Gatekeeper,
+    ) -> Self {
         let limits = RecordLimits { record_bytes_max: settings.record_bytes_max, ..RecordLimits::default() };
         let request_bytes_max = settings.request_bytes_max;
         let mapping = Arc::new(Mapping::default());
-        let core = Core { store, clock, limits, request_bytes_max, mapping };
+        let core = Core { store, clock, limits, request_bytes_max, mapping, gatekeeper };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             core: Arc::new(core),
@@ -360,15 +369,16 @@ impl Core {
 
     /// Decodes an OTLP request.
     fn otlp(&self, signal: Signal, format: Format, body: &[u8], sender: &Sender) -> Result<Contents, Refusal> {
+        let mut inspector = self.gatekeeper.inspector();
         let (builder, decoded) = match signal {
             Signal::Logs => {
                 let mut builder = self.builder(Table::Logs, sender);
-                let decoded = otlp::decode_logs(format, body, &mut builder, &mut |_| 0)?;
+                let decoded = otlp::decode_logs(format, body, &mut builder, &mut *inspector)?;
                 (builder, decoded)
             }
             Signal::Traces => {
                 let mut builder = self.builder(Table::Spans, sender);
-                let decoded = otlp::decode_traces(format, body, &mut builder, &mut |_| 0)?;
+                let decoded = otlp::decode_traces(format, body, &mut builder, &mut *inspector)?;
                 (builder, decoded)
             }
             Signal::Metrics => {
@@ -383,7 +393,14 @@ impl Core {
         let (mut logs, mut spans) = (self.builder(Table::Logs, sender), self.builder(Table::Spans, sender));
         let mut parser = LineParser::new(Arc::clone(&self.mapping));
         let line_bytes_max = self.limits.record_bytes_max;
-        let decoded = jsonl::decode(body, &mut parser, line_bytes_max, &mut logs, &mut spans);
+        let decoded = jsonl::decode(
+            body,
+            &mut parser,
+            line_bytes_max,
+            &mut logs,
+            &mut spans,
+            &mut *self.gatekeeper.inspector(),
+        );
         let receipt = Receipt {
             accepted: (decoded.logs + decoded.spans) as u64,
             rejected: decoded.refused as u64,

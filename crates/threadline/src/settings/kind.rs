@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use threadline_contract::Policy;
+use threadline_contract::rules::{Action, Rule};
 use threadline_model::schema::Table;
 use threadline_store::RetentionRule;
 
@@ -58,6 +60,8 @@ kinds! {
     Words = "list";
     /// Retention rules.
     Retention = "rules";
+    /// What is done about rules of the contract.
+    Actions = "actions";
     /// Whether senders must show a certificate.
     Demand = "demand";
     /// What becomes of records that their sender may not write.
@@ -112,6 +116,11 @@ pub const WRITTEN: &[(&str, &str, &str)] = &[
         Retention::NAME,
         "`[[retention]]` tables in the file; elsewhere `key=value` with commas, rules with `;` between",
         "service=checkout,age_max=30d; event=security.*,age_max=1w",
+    ),
+    (
+        Actions::NAME,
+        "`rule=action` with commas between, a list of these in the file; actions are `off`, `tag`, `quarantine`, `reject`",
+        "event.unknown=quarantine,attribute.unknown=tag",
     ),
     (Demand::NAME, "`required` or `optional`", "optional"),
     (Verdict::NAME, "`refuse` or `flag`", "flag"),
@@ -358,6 +367,31 @@ fn parse_sender(text: &str) -> Result<SenderRule, String> {
         return Err("a name in a sender rule is too long".to_owned());
     }
     Ok(rule)
+}
+
+impl Kind<Policy> for Actions {
+    fn parse(text: &str) -> Result<Policy, String> {
+        let mut policy = Policy::default();
+        for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let (id, name) =
+                pair.split_once('=').ok_or("write `rule=action`, such as `secret.jwt=quarantine`")?;
+            let rule = Rule::parse(id.trim()).ok_or_else(|| {
+                let hint = nearest(id.trim(), Rule::ALL.iter().map(|rule| rule.id()));
+                let hint = hint.map(|known| format!(", did you mean `{known}`?")).unwrap_or_default();
+                format!("there is no rule `{}`{hint}", id.trim())
+            })?;
+            let action = Action::parse(name.trim())
+                .ok_or_else(|| format!("`{}` is no action: off, tag, quarantine or reject", name.trim()))?;
+            policy.set(rule, action);
+        }
+        Ok(policy)
+    }
+
+    fn write(value: &Policy) -> String {
+        let changed = Rule::ALL.iter().filter(|rule| value.action(**rule) != rule.default_action());
+        let pairs = changed.map(|rule| format!("{rule}={}", value.action(*rule).name()));
+        pairs.collect::<Vec<_>>().join(",")
+    }
 }
 
 impl Kind<usize> for Count {

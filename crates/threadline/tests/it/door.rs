@@ -90,7 +90,7 @@ fn each_role_at_each_endpoint_is_as_documented() {
     ];
     let hub = threadline::start(settings(data), Components::system()).unwrap();
     let rows = documented();
-    assert_eq!(rows.len(), 26);
+    assert_eq!(rows.len(), 27);
     let mut tried = 0;
     run(async {
         for (at, (port, method, path, [nobody, roles @ ..])) in rows.iter().enumerate() {
@@ -113,10 +113,10 @@ fn each_role_at_each_endpoint_is_as_documented() {
             }
         }
     });
-    assert_eq!(tried, 26 * 10);
+    assert_eq!(tried, 27 * 10);
     // Each of these left its trace.
     let admin = tokens[3].as_str();
-    let refused: i64 = bad.iter().map(|_| 24).sum();
+    let refused: i64 = bad.iter().map(|_| 25).sum();
     let denied: i64 = rows.iter().map(|(.., may)| may[1..].iter().filter(|may| !**may).count() as i64).sum();
     assert_eq!(wait_for(&hub, admin, "event:security.authn.rejected", refused), refused);
     assert_eq!(
@@ -124,16 +124,22 @@ fn each_role_at_each_endpoint_is_as_documented() {
         denied
     );
     for (reason, each) in [
-        ("missing", 24),
-        ("malformed", 24),
-        ("bad_credentials", 24),
-        ("unknown_key", 24),
-        ("expired", 24),
-        ("revoked", 24),
+        ("missing", 25),
+        ("malformed", 25),
+        ("bad_credentials", 25),
+        ("unknown_key", 25),
+        ("expired", 25),
+        ("revoked", 25),
     ] {
         let query = format!("event:security.authn.rejected threadline.reason:{reason}");
         assert_eq!(wait_for(&hub, admin, &query, each), each, "{reason}");
     }
+    // The hub keeps the contract it asks others to keep; only the name of the environment is not set here.
+    let checked = own(&hub, Some(admin), "rule:resource.missing");
+    assert!(checked.len() as i64 >= refused, "{} records were checked", checked.len());
+    let broken: Vec<Value> =
+        checked.into_iter().filter(|row| row["verdict"] != serde_json::json!(["resource.missing"])).collect();
+    assert_eq!(broken, Vec::<Value>::new());
     hub.shutdown().unwrap();
 }
 

@@ -5,6 +5,7 @@
 mod api;
 mod cli;
 mod client;
+mod contract;
 mod door;
 mod door_cli;
 mod hub;

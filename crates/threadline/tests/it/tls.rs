@@ -307,7 +307,7 @@ fn a_service_writes_under_its_own_name_only() {
         let search = request("GET", "/api/v1/search?q=is:sender_mismatch", Some(&reader), &[], "");
         let rows = ask(stream, false, search).await.unwrap().lines();
         assert_eq!(rows.len(), 2);
-        assert_eq!(rows[0]["verdict"], serde_json::json!(["sender_mismatch"]), "{rows:?}");
+        assert_eq!(rows[0]["verdict"], serde_json::json!(["sender_mismatch", "resource.missing"]), "{rows:?}");
         assert_eq!(rows[0]["resource"]["threadline.sender"], "shop");
         let marked = "threadline.reason:no_permission threadline.outcome:success threadline.resource.id:cart";
         assert_eq!(wait_for(&hub, &ca.client(None), &reader, marked, 1).await.len(), 1);

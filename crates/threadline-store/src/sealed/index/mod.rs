@@ -225,7 +225,9 @@ impl IndexBuilder {
                     let parts = dict.and_then(|d| Some((d.keys(), d.values().as_string_opt::<i32>()?)));
                     parts.map(|(keys, texts)| Values::Text(keys, texts))
                 }
-                DataType::Int64 if fixed(self.table).iter().all(|fixed| fixed.name() != name) => {
+                DataType::Int64
+                    if name == "verdict" || fixed(self.table).iter().all(|fixed| fixed.name() != name) =>
+                {
                     array.as_primitive_opt::<Int64Type>().map(|array| Values::Int(array.values(), array))
                 }
                 _ => None,

@@ -1,0 +1,128 @@
+//! The contract of a hub: read from its folder, and who checks records by it. What the rules are is the contract crate's.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use threadline_contract::registry::{File, Layer, Registry, base_layers, load};
+use threadline_contract::score::Board;
+use threadline_contract::{Contract, Guard};
+use threadline_model::inspect::{Inspector, Unchecked};
+
+use crate::settings::Settings;
+
+/// Files of a folder at most.
+const FILES_MAX: usize = 1024;
+/// How deep folders may lie in one another.
+const DEPTH_MAX: usize = 8;
+/// Bytes of a file at most.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Gives each request an inspector. Clones are the same gatekeeper.
+#[derive(Clone, Debug, Default)]
+pub struct Gatekeeper {
+    /// `None` where records are not checked.
+    contract: Option<Arc<Contract>>,
+    board: Arc<Board>,
+}
+
+impl Gatekeeper {
+    /// By the settings.
+    ///
+    /// # Errors
+    /// What is wrong with the contract's folder, a line for each problem.
+    pub fn new(settings: &Settings) -> Result<Gatekeeper, String> {
+        if !settings.contract {
+            return Ok(Gatekeeper::default());
+        }
+        let registry = registry(settings.contract_dir.as_deref())?;
+        let mut policy = settings.contract_actions.clone();
+        policy.mask_pii = settings.contract_mask_pii;
+        Ok(Gatekeeper { contract: Some(Arc::new(Contract::new(registry, policy))), board: Arc::default() })
+    }
+
+    /// The contract; `None` where records are not checked.
+    pub(crate) fn contract(&self) -> Option<&Contract> {
+        self.contract.as_deref()
+    }
+
+    /// What was counted.
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// An inspector for one request.
+    pub(crate) fn inspector(&self) -> Box<dyn Inspector> {
+        match &self.contract {
+            Some(contract) => Box::new(Guard::new(Arc::clone(contract), Arc::clone(&self.board))),
+            None => Box::new(Unchecked),
+        }
+    }
+}
+
+/// The base contract, with a folder's layer over it.
+pub(crate) fn registry(folder: Option<&Path>) -> Result<Registry, String> {
+    let mut layers = base_layers();
+    if let Some(folder) = folder {
+        layers.push(read(folder)?);
+    }
+    load(&layers).map_err(|problems| problems.to_string())
+}
+
+/// All registry files of a folder and the folders in it.
+fn read(folder: &Path) -> Result<Layer, String> {
+    let mut paths = Vec::new();
+    find(folder, 0, &mut paths)?;
+    paths.sort();
+    if paths.is_empty() {
+        return Err(format!("{}: there is no .yaml file in this folder: name another", folder.display()));
+    }
+    let files = paths.into_iter().map(|path| {
+        let wrong = |reason: String| format!("{}: {reason}", path.display());
+        let meta = std::fs::metadata(&path).map_err(|error| wrong(error.to_string()))?;
+        if meta.len() > FILE_BYTES_MAX {
+            return Err(wrong(format!("has more than {FILE_BYTES_MAX} bytes: split it")));
+        }
+        let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
+        Ok(File { path: path.display().to_string(), text: Cow::Owned(text) })
+    });
+    Ok(Layer { files: files.collect::<Result<_, String>>()? })
+}
+
+fn find(folder: &Path, depth: usize, out: &mut Vec<PathBuf>) -> Result<(), String> {
+    let wrong = |error: std::io::Error| format!("{}: {error}", folder.display());
+    if depth > DEPTH_MAX {
+        return Err(format!("{}: folders lie more than {DEPTH_MAX} deep: flatten them", folder.display()));
+    }
+    for entry in std::fs::read_dir(folder).map_err(wrong)? {
+        let path = entry.map_err(wrong)?.path();
+        if path.is_dir() {
+            find(&path, depth + 1, out)?;
+        } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            out.push(path);
+        }
+        if out.len() > FILES_MAX {
+            return Err(format!("{}: more than {FILES_MAX} files", folder.display()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use threadline_contract::rules::Rule;
+    use threadline_query::lang::RULES;
+
+    /// The search language cannot name the contract's crate.
+    #[test]
+    fn searches_know_the_rules() {
+        let known: Vec<(&str, i64)> = RULES.iter().copied().filter(|(id, _)| !id.contains('*')).collect();
+        let rules: Vec<(&str, i64)> = Rule::ALL.iter().map(|rule| (rule.id(), rule.bit() as i64)).collect();
+        assert_eq!(known, rules);
+        for (group, bits) in RULES.iter().filter(|(id, _)| id.contains('*')) {
+            let prefix = group.trim_end_matches('*');
+            let all: i64 = rules.iter().filter(|(id, _)| id.starts_with(prefix)).map(|(_, bit)| bit).sum();
+            assert_eq!(*bits, all, "{group}");
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The contract at the hub: secrets that come in by every inlet are nowhere on disk, forged lines stay one record, what is too
+//! large is refused alone, verdicts are found, and services are scored.
+
+use std::path::Path;
+
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use prost::Message as _;
+use serde_json::{Value, json};
+use threadline::settings::Settings;
+use threadline::{Components, Hub};
+use threadline_contract::rules::{Action, Rule};
+
+use crate::hub::{attribute, deliver, get_ok, logs, send, settings, spans, start};
+use crate::process::threadline;
+
+/// What must not be kept: what is sent, and the part of it that must be gone.
+const CANARIES: [(&str, &str); 5] = [
+    (
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlY2FuYXJ5",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ",
+    ),
+    ("Authorization: Bearer canary0bearer0token0", "canary0bearer0token0"),
+    ("4111111111111111", "4111111111111111"),
+    ("-----BEGIN PRIVATE KEY-----\nMIIEcanaryprivatekey\n-----END PRIVATE KEY-----", "MIIEcanaryprivatekey"),
+    ("postgres://app:canary-password@db/x", "canary-password"),
+];
+
+/// Something that must be kept, so that one sees that the search finds what is there.
+const MARKER: &str = "marker-that-is-kept";
+
+/// All canaries in the body, attributes and resource of a log record.
+fn log_request(inlet: &str) -> ExportLogsServiceRequest {
+    let all = CANARIES.map(|(sent, _)| sent).join(" then ");
+    let mut request = logs(inlet, &[&format!("{MARKER} {inlet} {all}")]);
+    let resource_logs = &mut request.resource_logs[0];
+    for (at, (sent, _)) in CANARIES.iter().enumerate() {
+        resource_logs.resource.as_mut().unwrap().attributes.push(attribute(&format!("r{at}"), sent));
+        let scope = &mut resource_logs.scope_logs[0];
+        scope.log_records[0].attributes.push(attribute(&format!("a{at}"), sent));
+        scope.scope.get_or_insert_default().attributes.push(attribute(&format!("s{at}"), sent));
+        scope.log_records[0].attributes.push(attribute(&format!("key {}", CANARIES[0].0), "x"));
+    }
+    request
+}
+
+/// A log record as a line, with canaries in nested values and as a number.
+fn line(inlet: &str) -> String {
+    let canaries: Vec<&str> = CANARIES.iter().map(|(sent, _)| *sent).collect();
+    json!({
+        "ts": "2026-01-05T00:00:01Z", "service": inlet, "severity": "info",
+        "msg": format!("{MARKER} {inlet} {}", canaries.join(" ")),
+        "nested": { "list": canaries, "password": "canary-password", "n": 4111111111111111_u64 },
+        "n": 4111111111111111_u64,
+    })
+    .to_string()
+}
+
+fn send_by_every_inlet(hub: &Hub) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let address = format!("http://{}", hub.addresses().otlp_grpc);
+        let channel = tonic::transport::Channel::from_shared(address).unwrap().connect().await.unwrap();
+        LogsServiceClient::new(channel.clone()).export(log_request("grpc")).await.unwrap();
+        let name = format!("{MARKER} {}", CANARIES[4].0);
+        let mut request = spans("grpc", 1, &[&name]);
+        let span = &mut request.resource_spans[0].scope_spans[0].spans[0];
+        span.status.get_or_insert_default().message = CANARIES[0].0.to_owned();
+        span.trace_state = format!("k={}", CANARIES[0].0);
+        for (sent, _) in CANARIES {
+            span.attributes.push(attribute("a", sent));
+            let event = opentelemetry_proto::tonic::trace::v1::span::Event {
+                name: sent.to_owned(),
+                attributes: vec![attribute("e", sent)],
+                ..Default::default()
+            };
+            span.events.push(event);
+            let link = opentelemetry_proto::tonic::trace::v1::span::Link {
+                trace_id: vec![3; 16],
+                span_id: vec![3; 8],
+                attributes: vec![attribute("l", sent)],
+                ..Default::default()
+            };
+            span.links.push(link);
+        }
+        TraceServiceClient::new(channel).export(request).await.unwrap();
+    });
+    deliver(hub, "/v1/logs", &log_request("http"));
+    let body = serde_json::to_vec(&log_request("json")).unwrap();
+    let otlp = hub.addresses().otlp_http;
+    let reply = send("POST", otlp, "/v1/logs", &[("content-type", "application/json")], &body);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let reply =
+        send("POST", otlp, "/v1/jsonl", &[("content-type", "application/x-ndjson")], line("jsonl").as_bytes());
+    assert_eq!(reply.status, 200, "{}", reply.text());
+}
+
+fn files(folder: &Path, out: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files(&path, out) } else { out.push(path) }
+    }
+}
+
+fn find(haystack: &[u8], needle: &str) -> bool {
+    memchr::memmem::find(haystack, needle.as_bytes()).is_some()
+}
+
+/// The bytes of a file, and all that is compressed in it: records of the write-ahead log and Zstandard frames.
+fn unpacked(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut all = vec![bytes.to_vec()];
+    let int = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().unwrap()) as usize);
+    for at in memchr::memmem::find_iter(bytes, b"TLWR") {
+        if let (Some(len), Some(plain)) = (int(at + 8), int(at + 16))
+            && let Some(payload) = bytes.get(at + 88..at + 88 + len)
+            && plain <= 256 << 20
+            && let Ok(payload) = lz4_flex::block::decompress(payload, plain)
+        {
+            all.push(payload);
+        }
+    }
+    for at in memchr::memmem::find_iter(bytes, &[0x28, 0xb5, 0x2f, 0xfd]) {
+        let mut frame = Vec::new();
+        if let Ok(decoder) = zstd::stream::read::Decoder::with_buffer(&bytes[at..]) {
+            // What comes out before an error counts, too.
+            let _ = std::io::copy(&mut decoder.single_frame(), &mut frame);
+        }
+        all.push(frame);
+    }
+    all
+}
+
+/// Looks for canaries in all files. How often the marker was found in the log and in sealed files.
+fn search_folder(folder: &Path) -> (usize, usize) {
+    let mut paths = Vec::new();
+    files(folder, &mut paths);
+    let (mut wal, mut sealed) = (0, 0);
+    for path in paths {
+        let bytes = std::fs::read(&path).unwrap();
+        for part in unpacked(&bytes) {
+            for (_, core) in CANARIES {
+                assert!(!find(&part, core), "{core} in {}", path.display());
+                let escaped = core.replace('\n', "\\n");
+                assert!(!find(&part, &escaped), "{escaped} in {}", path.display());
+            }
+            if find(&part, MARKER) {
+                let counted = if path.extension().is_some_and(|e| e == "wal") { &mut wal } else { &mut sealed };
+                *counted += 1;
+            }
+        }
+    }
+    (wal, sealed)
+}
+
+#[test]
+fn canaries_are_nowhere_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = start(folder.path());
+    send_by_every_inlet(&hub);
+    let answers =
+        [get_ok(&hub, "/api/v1/search?limit=100").text(), get_ok(&hub, "/api/v1/search?table=spans").text()];
+    for (_, core) in CANARIES {
+        assert!(answers.iter().all(|answer| !answer.contains(core)), "{core}");
+    }
+    for inlet in ["grpc", "http", "json", "jsonl"] {
+        let found =
+            get_ok(&hub, &format!("/api/v1/search?q=service:{inlet}+contract:redacted+rule:secret.*")).lines();
+        assert_eq!(found.len(), 1, "{inlet}");
+    }
+    let (wal, _) = search_folder(folder.path());
+    assert!(wal >= 4, "the search finds what is there: {wal}");
+    hub.shutdown().unwrap();
+    let (_, sealed) = search_folder(folder.path());
+    assert!(sealed >= 1, "the search finds what is there: {sealed}");
+}
+
+#[test]
+fn canaries_are_nowhere_after_an_import() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("lines"));
+    let otlp = serde_json::to_string(&log_request("otlp")).unwrap();
+    std::fs::write(&file, format!("{}\n{otlp}\n", line("lines"))).unwrap();
+    let output = threadline(&["import", file.to_str().unwrap(), "--data", data.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (wal, sealed) = search_folder(&data);
+    assert!(wal + sealed >= 1);
+}
+
+#[test]
+fn forged_lines_stay_one_record_and_are_shown_escaped() {
+    let folder = tempfile::tempdir().unwrap();
+    let forged = "login failed\r\n2026-01-01T00:00:00Z INFO all is well\u{1b}[2K\u{202e}\0\u{9b}31m";
+    let hub = start(folder.path());
+    deliver(&hub, "/v1/logs", &logs("shop", &[forged, "next"]));
+    let rows = get_ok(&hub, "/api/v1/search?q=rule:text.control").lines();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0]["body"], forged, "kept as it came");
+    assert_eq!(get_ok(&hub, "/api/v1/search").lines().len(), 2);
+    let address = format!("http://{}", hub.addresses().api);
+    let shown = String::from_utf8(threadline(&["search", "login", "--hub", &address]).stdout).unwrap();
+    for c in ['\u{1b}', '\u{202e}', '\0', '\u{9b}', '\r'] {
+        assert!(!shown.contains(c), "{c:?} in {shown:?}");
+    }
+    assert_eq!(shown.lines().filter(|line| line.contains("all is well")).count(), 1);
+    assert!(shown.lines().all(|line| !line.starts_with("2026-01-01T00:00:00Z INFO")), "{shown}");
+}
+
+#[test]
+fn what_is_too_large_is_refused_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = start(folder.path());
+    let mut request = logs("shop", &["before", &"x".repeat(10 << 20), "many", "after"]);
+    let many = &mut request.resource_logs[0].scope_logs[0].log_records[2];
+    many.attributes = (0..10_000).map(|at| attribute(&format!("k{at}"), "v")).collect();
+    let headers = [("content-type", "application/x-protobuf")];
+    let reply = send("POST", hub.addresses().otlp_http, "/v1/logs", &headers, &request.encode_to_vec());
+    assert_eq!(reply.status, 200);
+    assert!(reply.text().contains("2 of 4 records refused"), "{}", reply.text());
+
+    let deep = format!("{}1{}", "[".repeat(1000), "]".repeat(1000));
+    let lines = format!("{{\"msg\":\"one\"}}\n{{\"msg\":\"deep\",\"v\":{deep}}}\n{{\"msg\":\"two\"}}\n");
+    let reply = send(
+        "POST",
+        hub.addresses().otlp_http,
+        "/v1/jsonl",
+        &[("content-type", "application/x-ndjson")],
+        lines.as_bytes(),
+    );
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.json()["accepted"], 2, "{}", reply.text());
+    let nested = format!(
+        "{}{{\"stringValue\":\"x\"}}{}",
+        "{\"arrayValue\":{\"values\":[".repeat(1000),
+        "]}}".repeat(1000)
+    );
+    let body = format!(
+        "{{\"resourceLogs\":[{{\"scopeLogs\":[{{\"logRecords\":[{{\"body\":{{\"stringValue\":\"three\"}}}},{{\"body\":{nested}}}]}}]}}]}}"
+    );
+    let reply = send(
+        "POST",
+        hub.addresses().otlp_http,
+        "/v1/logs",
+        &[("content-type", "application/json")],
+        body.as_bytes(),
+    );
+    let kept: Vec<Value> =
+        get_ok(&hub, "/api/v1/search?limit=100").lines().iter().map(|row| row["body"].clone()).collect();
+    for body in ["before", "after", "one", "two"] {
+        assert!(kept.contains(&json!(body)), "{body} in {kept:?}");
+    }
+    // Either the one record is refused, or the request as a whole, and then with a reason.
+    let refused = (reply.status == 200 && kept.contains(&json!("three"))) || reply.status == 400;
+    assert!(refused && !reply.text().is_empty(), "{} {}", reply.status, reply.text());
+}
+
+#[test]
+fn services_are_scored() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = start(folder.path());
+    deliver(&hub, "/v1/logs", &logs("shop", &["one", "two"]));
+    let answer = get_ok(&hub, "/api/v1/contract/score").json();
+    let sender = &answer["senders"][0];
+    assert_eq!(
+        (&sender["service"], &sender["records"], &sender["violated"]),
+        (&json!("shop"), &json!(2), &json!(2))
+    );
+    assert_eq!(sender["rules"][0]["rule"], "resource.missing");
+    assert_eq!(sender["rules"][0]["example"]["at"], "service.version");
+    assert!(sender["score"].as_f64().unwrap() < 100.0);
+    assert_eq!(get_ok(&hub, "/api/v1/search?q=contract:violated+rule:resource.missing").lines().len(), 2);
+    assert_eq!(get_ok(&hub, "/api/v1/search?q=contract:ok").lines().len(), 0);
+    let output = threadline(&["contract", "score", "--hub", &format!("http://{}", hub.addresses().api)]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("shop") && shown.contains("resource.missing"), "{shown}");
+}
+
+#[test]
+fn a_hub_refuses_what_a_company_wants_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut own: Settings = settings(folder.path());
+    own.contract_actions.set(Rule::ResourceMissing, Action::Reject);
+    let hub = threadline::start(own, Components::system()).unwrap();
+    let mut request = logs("shop", &["plain", "audit"]);
+    request.resource_logs[0].scope_logs[0].log_records[1].event_name = "security.audit".to_owned();
+    let headers = [("content-type", "application/x-protobuf")];
+    let reply = send("POST", hub.addresses().otlp_http, "/v1/logs", &headers, &request.encode_to_vec());
+    assert!(reply.text().contains("resource.missing"), "{}", reply.text());
+    let rows = get_ok(&hub, "/api/v1/search").lines();
+    assert_eq!(rows.iter().map(|row| row["body"].clone()).collect::<Vec<_>>(), [json!("audit")]);
+}
+
+#[test]
+fn a_hub_without_the_contract_keeps_everything_unchecked() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = threadline::start(Settings { contract: false, ..settings(folder.path()) }, Components::system())
+        .unwrap();
+    deliver(&hub, "/v1/logs", &logs("shop", &["one"]));
+    assert_eq!(get_ok(&hub, "/api/v1/search?q=contract:unchecked").lines().len(), 1);
+    assert_eq!(get_ok(&hub, "/api/v1/contract/score").json()["checked"], false);
+}
+
+#[test]
+fn records_are_checked_in_ci() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("records.jsonl");
+    let good = r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"a"}},{"key":"service.version","value":{"stringValue":"1"}},{"key":"deployment.environment.name","value":{"stringValue":"p"}}]},"scopeLogs":[{"logRecords":[{"severityNumber":9,"eventName":"service.started"}]}]}]}"#;
+    let bad = good
+        .replace("\"severityNumber\":9", "\"severityNumber\":17")
+        .replace("service.started", "telemetry.dropped");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, format!("{good}\n")).unwrap();
+    let output = threadline(&["contract", "check", path]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b""[..]));
+    std::fs::write(&file, format!("{good}\n{bad}\nno JSON\n")).unwrap();
+    let output = threadline(&["contract", "check", path]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for want in [
+        "records.jsonl:2: record 2: attribute.missing: threadline.dropped.count is missing; expected a value, for it is required; fix: add threadline.dropped.count",
+        "record 2: severity.range: severity_number is 17; expected 13 to 16",
+        "records.jsonl:3: record 2: not JSON",
+    ] {
+        assert!(said.contains(want), "{want}\n{said}");
+    }
+    let output = threadline(&["contract", "check", "--format", "json", path]);
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["line"], &first["rule"]), (&json!(2), &json!("attribute.missing")));
+    let output = threadline(&["contract", "check", "--format", "github", path]);
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .starts_with(&format!("::error file={path},line=2::record 2: "))
+    );
+}
+
+#[test]
+fn contracts_are_compared_and_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().to_str().unwrap();
+    let text = "file_format: definition/2\nevent_refinements:\n  - { id: x, ref: service.started, attributes: [{ ref: process.pid, requirement_level: required }] }\n";
+    std::fs::write(folder.path().join("own.yaml"), text).unwrap();
+    let output = threadline(&["contract", "diff", "base", own]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("breaking: service.started: process.pid was recommended and is required"), "{said}");
+    assert_eq!(threadline(&["contract", "diff", own, own]).status.code(), Some(0));
+    let said =
+        String::from_utf8(threadline(&["contract", "show", "service.started", "--contract", own]).stdout)
+            .unwrap();
+    assert!(said.contains("process.pid") && said.contains("required"), "{said}");
+    let said = String::from_utf8(threadline(&["contract", "list"]).stdout).unwrap();
+    assert!(said.contains("security.authn.rejected"), "{said}");
+    std::fs::write(
+        folder.path().join("own.yaml"),
+        "file_format: definition/2\nevents: [{ name: exception, brief: b }]\n",
+    )
+    .unwrap();
+    let output = threadline(&["contract", "list", "--contract", own]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.contains("own.yaml:2: event `exception` is defined already"), "{said}");
+}
