@@ -34,7 +34,8 @@ class Run:
     """Options, folders and what has been found out."""
 
     def __init__(self, options):
-        self.options, self.base = options, QUICK if options.quick else FULL
+        self.options, self.base = options, dict(QUICK if options.quick else FULL)
+        self.base["settings"] = {**self.base["settings"], **dict(text.split("=", 1) for text in options.set)}
         self.logs = options.logs or self.base["logs"]
         self.rounds = options.rounds or self.base["rounds"]
         self.ingest_rounds = options.ingest_rounds or self.base["ingest_rounds"]
@@ -339,6 +340,7 @@ def options():
     add("--rounds", type=int, help="warm rounds of queries")
     add("--ingest-rounds", type=int, help="rounds of ingest")
     add("--peers", help="of chdb-token,chdb-text,duckdb,rg; empty for none")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the hub, such as contract=true")
     add("--keep", action="store_true", help="ask the tables that an earlier run left, without ingest")
     add("--grow", nargs="?", const="1000000,5000000,20000000", metavar="SIZES", help="only: how cost grows with records")
     add("--cold", nargs="?", const=10_000, type=int, metavar="FILES", help="only: opening and asking a hub of many small files")

@@ -5,7 +5,8 @@ usage: compare.py API_URL LOGS SPANS     (files as `{time_unix_nano, service, se
 
 Prints a line per group of questions and ends with 1 when any answer differs. Semantics are docs/search.md's: a phrase
 is found without case, beginning and ending at term boundaries; `~"…"` and `/…/` are found with case. A time that is
-absurd is kept beside the record, which then stands at the time when it arrived.
+absurd is kept beside the record, which then stands at the time when it arrived. JSON web tokens, which the data has, are
+masked (docs/contract.md).
 """
 
 import collections
@@ -24,6 +25,7 @@ DAY_NS = 1440 * MINUTE_NS
 ABSURD_BEFORE_NS = 946_684_800 * 10**9  # 2000-01-01
 TERM = "0-9A-Za-z_\\x80-\\U0010ffff"
 WORD = re.compile(r"[A-Za-z_]{4,}")
+JWT = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 TRACES = 100
 PAGE = 5000  # rows, so that paging is asked too
 
@@ -299,6 +301,8 @@ def distinct(items):
 def main(url, logs_path, spans_path):
     hub, report, chance = Hub(url), Report(), random.Random(7)
     logs, spans = load(logs_path), load(spans_path)
+    for log in logs:
+        log["body"] = JWT.sub("[REDACTED:jwt]", log["body"])
     print(f"{len(logs)} logs ({len(logs) - len({json.dumps(log, sort_keys=True) for log in logs})} of them repeat an earlier one), "
           f"{len(spans)} spans")
     totals(report, hub, "logs", logs)

@@ -63,6 +63,28 @@ pub struct LogView<'a> {
     pub span_id: Option<SpanId>,
 }
 
+/// Attributes that name the event where the record's own field does not, the newer first: SDKs without an interface for
+/// event names send one of these.
+const EVENT_NAME_KEYS: [&str; 2] = ["otel.event.name", "event.name"];
+
+impl LogView<'_> {
+    /// The same record, its event named by an attribute where it has no name. The attribute stays.
+    #[must_use]
+    pub fn named_by_attribute(self) -> Self {
+        if !self.event_name.is_empty() {
+            return self;
+        }
+        let named = |key: &str| {
+            self.attributes.iter().find_map(|(known, value)| match value {
+                Value::Str(name) if *known == key => Some(*name),
+                _ => None,
+            })
+        };
+        let name = EVENT_NAME_KEYS.iter().find_map(|key| named(key));
+        Self { event_name: name.unwrap_or_default(), ..self }
+    }
+}
+
 impl Default for LogView<'_> {
     fn default() -> Self {
         Self {
@@ -166,3 +188,23 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_names_an_event_without_a_name() {
+        let (new, old) = (("otel.event.name", Value::Str("new")), ("event.name", Value::Str("old")));
+        for (own, attributes, want) in [
+            ("", &[old, new][..], "new"),
+            ("", &[old], "old"),
+            ("", &[("event.name", Value::Int(1))], ""),
+            ("own", &[old, new], "own"),
+            ("", &[], ""),
+        ] {
+            let log = LogView { event_name: own, attributes, ..LogView::default() };
+            assert_eq!(log.named_by_attribute().event_name, want, "{own} {attributes:?}");
+        }
+    }
+}

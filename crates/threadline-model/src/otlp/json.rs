@@ -662,7 +662,7 @@ impl Records for Logs<'_> {
                     attributes,
                     ..log
                 };
-                self.inspector.log(&log, builder)
+                self.inspector.log(&log.named_by_attribute(), builder)
             })
             .map_err(|(field, reason)| Fault::refused(at, reason).within(field))
     }

@@ -546,7 +546,7 @@ impl Records for Logs<'_> {
         scratch
             .with(|attributes, arena| {
                 let log = LogView { attributes, body: arena.value(&body), ..log };
-                self.inspector.log(&log, builder)
+                self.inspector.log(&log.named_by_attribute(), builder)
             })
             .map_err(|(field, reason)| Fault::refused(address(bytes), reason).within(field))
     }
