@@ -146,8 +146,6 @@ impl Guard {
         bits & !counts.examples
     }
 
-    #[cold]
-    #[inline(never)]
     fn remember(&mut self, words: Words) {
         if let Some(counts) = self.senders.get_mut(self.resource.sender) {
             for finding in words.findings {
@@ -163,6 +161,35 @@ impl Guard {
     #[inline]
     fn all(&self, judged: &Judged) -> u64 {
         (judged.bits | self.resource.judged.bits | self.scope.bits) & self.enabled()
+    }
+
+    /// Counts a record that was judged, keeps findings in words where they are wanted, and gives its `verdict`, or why it
+    /// is refused. `explain` judges it again in words.
+    #[inline]
+    fn conclude(
+        &mut self,
+        judged: &Judged,
+        explain: impl FnOnce(&mut Checker, &mut Words),
+    ) -> Result<i64, Refused> {
+        let bits = self.all(judged);
+        let wanted = self.count(bits);
+        if wanted != 0 || self.watcher.is_some() {
+            let wanted = if self.watcher.is_some() { self.enabled() } else { wanted };
+            let mut words = Words { wanted, ..Words::default() };
+            explain(&mut self.checker, &mut words);
+            self.put_down(words);
+        }
+        self.verdict(bits, judged)
+    }
+
+    /// Keeps findings: all for a watcher, an example of each rule for the board.
+    #[cold]
+    #[inline(never)]
+    fn put_down(&mut self, words: Words) {
+        if let Some(watcher) = &mut self.watcher {
+            watcher.extend_from_slice(&words.findings);
+        }
+        self.remember(words);
     }
 
     /// The `verdict` of a record, or why it is refused.
@@ -345,10 +372,7 @@ impl Inspector for Guard {
         if known.is_none() && self.resource.judged.bits != 0 {
             let mut words = Words { wanted: self.enabled(), ..Words::default() };
             self.checker.resource(resource, &mut words);
-            if let Some(watcher) = &mut self.watcher {
-                watcher.extend_from_slice(&words.findings);
-            }
-            self.remember(words);
+            self.put_down(words);
         }
         if !self.resource.judged.mask {
             return builder.set_resource(resource);
@@ -381,39 +405,17 @@ impl Inspector for Guard {
 
     fn log(&mut self, log: &LogView<'_>, builder: &mut BatchBuilder) -> Result<(), Refused> {
         let judged = self.checker.log(log, &mut Bits::default());
-        let bits = self.all(&judged);
-        let wanted = self.count(bits);
-        if wanted != 0 || self.watcher.is_some() {
-            let mut words = Words {
-                wanted: if self.watcher.is_some() { self.enabled() } else { wanted },
-                ..Words::default()
-            };
-            self.checker.log(log, &mut words);
-            if let Some(watcher) = &mut self.watcher {
-                watcher.extend_from_slice(&words.findings);
-            }
-            self.remember(words);
-        }
-        let verdict = self.verdict(bits, &judged)?;
+        let verdict = self.conclude(&judged, |checker, words| {
+            checker.log(log, words);
+        })?;
         if judged.mask { self.push_masked_log(log, verdict, builder) } else { builder.push_log(log, verdict) }
     }
 
     fn span(&mut self, span: &SpanView<'_>, builder: &mut BatchBuilder) -> Result<(), Refused> {
         let judged = self.checker.span(span, &mut Bits::default());
-        let bits = self.all(&judged);
-        let wanted = self.count(bits);
-        if wanted != 0 || self.watcher.is_some() {
-            let mut words = Words {
-                wanted: if self.watcher.is_some() { self.enabled() } else { wanted },
-                ..Words::default()
-            };
-            self.checker.span(span, &mut words);
-            if let Some(watcher) = &mut self.watcher {
-                watcher.extend_from_slice(&words.findings);
-            }
-            self.remember(words);
-        }
-        let verdict = self.verdict(bits, &judged)?;
+        let verdict = self.conclude(&judged, |checker, words| {
+            checker.span(span, words);
+        })?;
         if judged.mask {
             self.push_masked_span(span, verdict, builder)
         } else {

@@ -1,6 +1,6 @@
 //! Rows for tests, in memory and in sealed files.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow_array::{Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
@@ -10,10 +10,14 @@ use threadline_model::id::{SpanId, TraceId};
 use threadline_model::record::{LogView, ResourceView, ScopeView, SpanView};
 use threadline_model::schema::{Layout, Table};
 use threadline_model::value::Value;
-use threadline_store::{Append, BatchId, Env, Options, Snapshot, Store, TableSnapshot};
+use threadline_store::{Append, BatchId, Env, Options, Snapshot, Store, TERM_BYTES_MAX, TableSnapshot};
 
 pub(crate) const ARRIVAL_US: i64 = 1_700_000_100_000_000;
 pub(crate) const T0_US: i64 = 1_700_000_000_000_000;
+
+/// A term that the index cuts, in the midst of `expired`.
+pub(crate) static CUT_TERM: LazyLock<String> =
+    LazyLock::new(|| format!("{}expiredtoken", "z".repeat(TERM_BYTES_MAX - 3)));
 
 /// A log as tests write it.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +29,7 @@ pub(crate) struct Log {
     pub(crate) body: String,
     pub(crate) trace: u8,
     pub(crate) attributes: Vec<(&'static str, Value<'static>)>,
+    pub(crate) verdict: i64,
 }
 
 pub(crate) fn logs_batch(rows: &[Log]) -> RecordBatch {
@@ -45,7 +50,7 @@ pub(crate) fn logs_batch(rows: &[Log]) -> RecordBatch {
             attributes: &row.attributes,
             ..LogView::default()
         };
-        builder.push_log(&log, 0).unwrap();
+        builder.push_log(&log, row.verdict).unwrap();
     }
     builder.finish().unwrap().unwrap()
 }

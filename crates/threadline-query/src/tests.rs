@@ -9,7 +9,7 @@ use crate::aggregate::{HistogramRequest, field_values, fields, histogram};
 use crate::counts::count;
 use crate::lang::{Expr, Field, Number, Op, Test, parse};
 use crate::search::{Cursor, Matcher, Order, SearchRequest, TimeRange, cursor_of, search};
-use crate::testing::{Log, T0_US, logs_batch, memory, sealed, seqs, spans_batch, with_seq};
+use crate::testing::{CUT_TERM, Log, T0_US, logs_batch, memory, sealed, seqs, spans_batch, with_seq};
 use crate::{Guard, QueryError};
 
 fn log(body: &str, attributes: &[(&'static str, Value<'static>)]) -> Log {
@@ -209,6 +209,7 @@ pub(crate) fn any_log() -> impl Strategy<Value = Log> {
         // What the rows' own ids are in hex.
         "01010101010101010101010101010101",
         "0202020202020202",
+        CUT_TERM.as_str(),
         "a_b",
         "-",
         ".",
@@ -224,8 +225,12 @@ pub(crate) fn any_log() -> impl Strategy<Value = Log> {
                 (key, value)
             });
     let words = prop::collection::vec((word, prop::sample::select(vec![" ", "", "-", "\n"])), 0..5);
-    (words, prop::collection::vec(attribute, 0..3), 0..3usize, 0..25i32, 0..3u64, 0..3u8).prop_map(
-        |(words, mut attributes, service, severity, at, trace)| {
+    // Unchecked, checked, a rule, two rules and masked, in quarantine, a time that is not believed.
+    let verdicts = vec![0, 1 << 2, 1 << 2 | 1 << 9, 0b1100 | 1 << 9 | 1 << 21, 0b10100 | 1 << 16, 1, 1 << 5];
+    let verdict = prop::sample::select(verdicts);
+    let attributes = prop::collection::vec(attribute, 0..3);
+    (words, attributes, 0..3usize, 0..25i32, 0..3u64, 0..3u8, verdict).prop_map(
+        |(words, mut attributes, service, severity, at, trace, verdict)| {
             attributes.dedup_by_key(|(key, _)| *key);
             Log {
                 at_ns: at * 700 + at * 3_600_000_000_000,
@@ -235,6 +240,7 @@ pub(crate) fn any_log() -> impl Strategy<Value = Log> {
                 body: words.into_iter().flat_map(|(word, space)| [word, space]).collect(),
                 trace,
                 attributes,
+                verdict,
             }
         },
     )
@@ -268,6 +274,11 @@ fn any_condition() -> impl Strategy<Value = Expr> {
         "0101",
         "0202020202020202",
         "x01",
+        "10",
+        "2026",
+        "c1234567-9abc-4def-8123-0123456789ab",
+        CUT_TERM.as_str(),
+        "zexpiredt",
     ]);
     let body = |test: Test| Expr::Is(Field::Body, test);
     let op = prop::sample::select(vec![Op::Eq, Op::Ne, Op::Lt, Op::Le, Op::Gt, Op::Ge]);
@@ -293,7 +304,16 @@ fn any_condition() -> impl Strategy<Value = Expr> {
             "[^a-z]ex",
         ])
         .prop_map(move |t| body(Test::Regex(t.into()))),
-        prop::sample::select(vec!["10.0.0.0/24", "10.0.0.8/29", "1.10.0.0/16"]).prop_map(move |t| {
+        prop::sample::select(vec![
+            "10.0.0.0/24",
+            "10.0.0.8/29",
+            "1.10.0.0/16",
+            "10.0.0.0/9",
+            "10.0.0.12/31",
+            "10.0.0.1/32",
+            "0.0.0.0/0",
+        ])
+        .prop_map(move |t| {
             let Ok(Expr::Is(_, test)) = parse(t) else { panic!("{t}") };
             body(test)
         }),
@@ -307,8 +327,22 @@ fn any_condition() -> impl Strategy<Value = Expr> {
         (op, 0..25i32)
             .prop_map(|(op, n)| Expr::Is(Field::Severity, Test::Severity(op, crate::lang::Level::Number(n)))),
         (1..3u8).prop_map(|t| Expr::trace(&format!("{t:02x}").repeat(16))),
+        prop::sample::select(VERDICTS.to_vec()).prop_map(|(text, _)| parse(text).unwrap()),
     ]
 }
+
+/// Conditions on the verdict, with what each says of its bits.
+type OfVerdict = (&'static str, fn(i64) -> bool);
+const VERDICTS: [OfVerdict; 8] = [
+    ("contract:violated", |bits| bits >> 8 != 0),
+    ("contract:ok", |bits| bits & 1 << 2 != 0 && bits >> 8 == 0),
+    ("contract:unchecked", |bits| bits & 1 << 2 == 0),
+    ("contract:quarantined", |bits| bits & 1 << 4 != 0),
+    ("contract:redacted", |bits| bits & 1 << 3 != 0),
+    ("rule:secret.*", |bits| bits >> 20 & 0b11_1111 != 0),
+    ("rule:*", |bits| bits >> 8 != 0),
+    ("is:sender_mismatch", |bits| bits & 1 << 5 != 0),
+];
 
 pub(crate) fn any_expr() -> impl Strategy<Value = Expr> {
     any_condition().prop_recursive(3, 10, 3, |inner| {
@@ -333,6 +367,9 @@ fn oracle(expr: &Expr, batch: Batch<'_>, row: usize) -> bool {
     if let Test::Severity(op, level) = test {
         let number = batch.int("severity_number").get(row).unwrap_or(0);
         return op.holds(number.cmp(&i64::from(level.range().0)));
+    }
+    if let Some((_, holds)) = VERDICTS.iter().find(|(text, _)| parse(text).unwrap() == *expr) {
+        return holds(batch.int("verdict").get(row).unwrap_or(0));
     }
     let text = match field {
         Field::Body => batch.str("body").get(row).map(str::to_owned),

@@ -8,8 +8,11 @@ use super::fault::Fault;
 use super::scratch::Text;
 use crate::value::plain_len;
 
-/// How deep a document may be nested. A value of 64 levels needs 4 levels of JSON for each.
-const DEPTH_MAX: usize = 512;
+/// How deep a document may be nested. A value of 64 levels needs 4 levels of JSON for each; a value that goes deeper is
+/// refused alone, so it must be skipped, however deep it goes within reason.
+const DEPTH_MAX: usize = 1 << 16;
+/// Levels that are remembered without memory of their own.
+const SHALLOW: usize = 512;
 
 /// A position in a document. Copy it to come back.
 #[derive(Clone, Copy, Debug)]
@@ -283,30 +286,25 @@ impl<'a> Reader<'a> {
 
     /// Skips one value, checking its syntax. Text in it may be in any encoding.
     pub(super) fn skip(&mut self) -> Result<(), Fault> {
-        // One bit per level: whether it is an object.
-        let mut objects = [0u64; DEPTH_MAX / 64];
-        let mut depth = 0usize;
+        let mut levels = Levels::default();
         let mut first = false;
         loop {
             // A value is next, unless a container was just entered and is empty.
             let opened = self.skip_start()?;
             if let Some(object) = opened {
-                let Some(word) = objects.get_mut(depth / 64) else {
+                if !levels.enter(object) {
                     return Err(Fault::malformed(self.at, format!("nested more than {DEPTH_MAX} deep")));
-                };
-                *word = *word & !(1 << (depth % 64)) | u64::from(object) << (depth % 64);
-                depth += 1;
+                }
                 first = true;
             }
             loop {
-                let Some(level) = depth.checked_sub(1) else { return Ok(()) };
-                let object = objects.get(level / 64).is_some_and(|word| word >> (level % 64) & 1 == 1);
+                let Some(object) = levels.is_object() else { return Ok(()) };
                 let more = if object { self.member(&mut first)?.is_some() } else { self.element(&mut first)? };
                 first = false;
                 if more {
                     break;
                 }
-                depth = level;
+                levels.depth -= 1;
             }
         }
     }
@@ -358,6 +356,43 @@ impl<'a> Reader<'a> {
             }
             self.at += 1;
         }
+    }
+}
+
+/// The containers that a position lies in: one bit per level, whether it is an object.
+#[derive(Default)]
+struct Levels {
+    shallow: [u64; SHALLOW / 64],
+    deeper: Vec<u64>,
+    depth: usize,
+}
+
+impl Levels {
+    /// Goes one level down; `false` when that is too deep.
+    #[inline]
+    fn enter(&mut self, object: bool) -> bool {
+        if self.depth >= DEPTH_MAX {
+            return false;
+        }
+        let (index, bit) = (self.depth / 64, self.depth % 64);
+        if index >= self.shallow.len() + self.deeper.len() {
+            self.deeper.push(0);
+        }
+        let deeper = index.wrapping_sub(self.shallow.len());
+        if let Some(word) = self.shallow.get_mut(index).or_else(|| self.deeper.get_mut(deeper)) {
+            *word = *word & !(1 << bit) | u64::from(object) << bit;
+        }
+        self.depth += 1;
+        true
+    }
+
+    /// Whether the innermost container is an object; `None` outside of all.
+    #[inline]
+    fn is_object(&self) -> Option<bool> {
+        let level = self.depth.checked_sub(1)?;
+        let (index, bit) = (level / 64, level % 64);
+        let word = self.shallow.get(index).or_else(|| self.deeper.get(index.wrapping_sub(self.shallow.len())));
+        Some(word.is_some_and(|word| word >> bit & 1 == 1))
     }
 }
 
@@ -523,7 +558,11 @@ mod tests {
     #[test]
     fn nesting_is_capped() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let mixed = |depth: usize| format!("{}1{}", "[{\"a\":".repeat(depth), "}]".repeat(depth));
         assert!(accepts(nested(DEPTH_MAX).as_bytes()));
+        // Every level is closed by its own bracket, also beyond what is remembered without memory.
+        assert!(accepts(mixed(SHALLOW).as_bytes()));
+        assert!(!accepts(mixed(SHALLOW).replacen("}]", "]}", 1).as_bytes()));
         assert!(!accepts(nested(DEPTH_MAX + 1).as_bytes()));
         assert!(!accepts("[".repeat(1_000_000).as_bytes()));
     }

@@ -19,18 +19,23 @@ no JSON
 
 const TRACE: &str = "e8a3352051e85c13136b27945b8cab5b";
 
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+fn run(arguments: &[&str], input: &str) -> Said {
+    run_with(arguments, input, &[])
 }
 
 /// Runs a command with its own environment, so that what is set outside does not matter.
-fn run(arguments: &[&str], input: &str) -> Said {
+pub(crate) fn run_with(arguments: &[&str], input: &str, environment: &[(&str, &str)]) -> Said {
     let mut child = Command::new(env!("CARGO_BIN_EXE_threadline"))
         .args(arguments)
         .env_clear()
         .env("TZ", "UTC")
+        .envs(environment.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -1,36 +1,14 @@
 //! The door from the command line: a hub that refuses to be open, tokens, and commands that come over TLS.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use threadline::Components;
 use threadline::settings::Settings;
 
+use crate::cli::run_with;
 use crate::pki::{Authority, put, write};
 use crate::process::Process;
-
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn run(arguments: &[&str], input: &str, environment: &[(&str, &str)]) -> Said {
-    use std::io::Write as _;
-    let mut child = Command::new(env!("CARGO_BIN_EXE_threadline"))
-        .args(arguments)
-        .env_clear()
-        .envs(environment.iter().copied())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
-}
 
 fn shown(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -48,7 +26,7 @@ fn a_hub_refuses_to_be_open_to_others() {
             ["otlp_http_address", "tls_client_ca"],
         ),
     ] {
-        let said = run(&[&base[..], &address].concat(), "", &[]);
+        let said = run_with(&[&base[..], &address].concat(), "", &[]);
         assert_eq!(said.code, 1, "{}", said.err);
         let all = ["TLS: set tls_cert and tls_key", "threadline token create", "docs/security.md"];
         for part in want.iter().chain(&all) {
@@ -71,7 +49,7 @@ fn tokens_are_made_listed_and_revoked() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let at = ["--data", shown(&data)];
-    let token = |arguments: &[&str]| run(&[&["token"], arguments, &at].concat(), "", &[]);
+    let token = |arguments: &[&str]| run_with(&[&["token"], arguments, &at].concat(), "", &[]);
     let made = token(&["create", "grafana", "--role", "read,operate", "--expires", "90d"]);
     assert_eq!((made.code, made.out.len()), (0, 60), "{}{}", made.out, made.err);
     let secret = made.out.trim().split_at(16).1;
@@ -109,7 +87,7 @@ fn commands_come_over_tls_with_token_and_certificate() {
     let authority = put(folder.path(), "ca.pem", &ca.pem);
     let (own_cert, own_key) = write(folder.path(), "importer", &ca.service("shop"));
     let make = |name: &str, role: &str| {
-        let said = run(&["token", "create", name, "--role", role, "--data", shown(&data)], "", &[]);
+        let said = run_with(&["token", "create", name, "--role", role, "--data", shown(&data)], "", &[]);
         assert_eq!(said.code, 0, "{}", said.err);
         put(folder.path(), name, &said.out)
     };
@@ -181,7 +159,7 @@ fn commands_come_over_tls_with_token_and_certificate() {
     ] {
         let mut environment = vec![trusted];
         environment.extend(token.map(|(name, path)| (*name, path.as_str())));
-        let said = run(&arguments, input, &environment);
+        let said = run_with(&arguments, input, &environment);
         let all = format!("{}{}", said.out, said.err);
         assert_eq!(said.code, code, "{name}: {all}");
         assert!(all.contains(part), "{name}: no {part:?} in {all}");
@@ -192,7 +170,7 @@ fn commands_come_over_tls_with_token_and_certificate() {
             assert_eq!(curl(&format!("{otlp}/v1/logs"), &authority, token), want);
         }
     }
-    let said = run(&["stats", "--hub", &url], "", &[(read.0, &read.1)]);
+    let said = run_with(&["stats", "--hub", &url], "", &[(read.0, &read.1)]);
     assert_eq!(said.code, 3, "who does not know the authority does not trust it: {}", said.err);
     hub.stop();
 }
