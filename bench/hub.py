@@ -226,7 +226,7 @@ class Hub:
             stats, cpu, now = self.stats(), self.cpu_s(), time.perf_counter()
             tables = stats["tables"].values()
             files = [(table["files"], table["sealed_bytes"]) for table in tables]
-            waiting = any(table["memory_rows"] for table in tables)
+            waiting = any(table["memory_rows"] or table.get("draft_files") for table in tables)
             if before is None or waiting or files != before[0] or (cpu - before[1]) / (now - before[2]) > QUIET_CPU_SHARE:
                 quiet_since = now
             if now - quiet_since >= QUIET_S:

@@ -14,7 +14,6 @@ use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 use threadline_model::columns::Batch;
 use threadline_model::id::TraceId;
-use threadline_model::schema::verdict;
 use threadline_model::trace::{Limits, TraceView, assemble};
 use threadline_store::{Prune, Snapshot, TableSnapshot};
 
@@ -28,10 +27,6 @@ pub use red::{Red, RedPoint, RedRequest, RedService, red};
 
 /// Lowest severity number of OTLP's ERROR range.
 const SEVERITY_ERROR: i64 = 17;
-/// Bits of a verdict by which the time of a span is not believed.
-const SUSPECT: i64 = verdict::TIME_ABSURD | verdict::TIME_MISSING;
-/// OTLP `StatusCode` error.
-const STATUS_ERROR: i64 = 2;
 
 /// Everything that was stored under one trace id.
 #[derive(Clone, Debug, Default)]
@@ -116,42 +111,6 @@ fn prune_range(range: TimeRange) -> Option<std::ops::RangeInclusive<i64>> {
 
 fn in_range(range: TimeRange, ts_us: i64) -> bool {
     range.from_us.is_none_or(|from| ts_us >= from) && range.to_us.is_none_or(|to| ts_us < to)
-}
-
-/// Columns that tell how a span went, beside those that identify it.
-const OUTCOME_COLUMNS: [&str; 4] = ["duration_ns", "status_code", "http.response.status_code", "verdict"];
-
-/// How spans of a batch went.
-struct Outcomes<'a> {
-    duration: threadline_model::columns::IntColumn<'a>,
-    status: threadline_model::columns::IntColumn<'a>,
-    http: threadline_model::columns::IntColumn<'a>,
-    verdict: threadline_model::columns::IntColumn<'a>,
-}
-
-impl<'a> Outcomes<'a> {
-    /// A duration beyond this is not believed when the start was not sane: a day, ns.
-    const SANE_MAX_NS: i64 = 86_400_000_000_000;
-
-    fn new(batch: Batch<'a>) -> Self {
-        let [duration, status, http, verdict] = OUTCOME_COLUMNS.map(|column| batch.int(column));
-        Self { duration, status, http, verdict }
-    }
-
-    fn duration_ns(&self, row: usize) -> i64 {
-        let duration = self.duration.get(row).unwrap_or(0).max(0);
-        let suspect = self.verdict.get(row).unwrap_or(0) & SUSPECT != 0;
-        if suspect && duration > Self::SANE_MAX_NS { 0 } else { duration }
-    }
-
-    fn failed(&self, row: usize) -> bool {
-        self.status.get(row) == Some(STATUS_ERROR) || self.failed_by_http(row)
-    }
-
-    /// Whether its HTTP status alone says so.
-    fn failed_by_http(&self, row: usize) -> bool {
-        self.status.get(row) != Some(STATUS_ERROR) && self.http.get(row).is_some_and(|status| status >= 500)
-    }
 }
 
 /// Whether a trace has failed.

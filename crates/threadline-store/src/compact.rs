@@ -3,9 +3,12 @@
 //! Files are *small* below half of [`Options::compact_rows`](crate::Options::compact_rows), *tiny* below a
 //! [`TINY_PART`]th of it. While an hour may still grow, a few tiny files of about the same size are merged; other small
 //! ones wait until together they are no longer small. So a row is rewritten once by every fourfold growth of tiny files
-//! and then once more, and at full speed, when no sealed file is tiny, once at all. When the hour is over, the small ones
-//! that are left are merged, but a file is not rewritten for the sake of far fewer rows than it has: those that come late
-//! gather first.
+//! and then once more, and at full speed, when no sealed file is tiny, once at all. When the hour is over and no file was
+//! added for a while, the small ones that are left are merged, but a file is not rewritten for the sake of far fewer rows
+//! than it has: those that come late gather first.
+//!
+//! A file that is small but not tiny, of an hour that is not over, is a *draft* at first: compressed in haste, as it will
+//! be written again. One that stays alone is written again all the same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +34,18 @@ const LATE_SHARE: u64 = 16;
 const FILES_MAX: usize = 16;
 /// An hour counts as over this long after its end, µs.
 const LATE_US: i64 = 600_000_000;
+/// And this long after the last file was made for it: old records come in bulk too.
+const QUIET_US: i64 = 30_000_000;
+
+/// Whether a new file of so many rows of an hour is sure to be written again: rows of an hour that is over may be all
+/// that ever come of it.
+pub(crate) fn is_draft(hour: i64, rows: u64, rows_max: u64, now: i64) -> bool {
+    !is_over(hour, now) && (rows_max / TINY_PART..rows_max / 2).contains(&rows)
+}
+
+fn is_over(hour: i64, now: i64) -> bool {
+    now >= hour.saturating_add(HOUR_US + LATE_US)
+}
 
 impl Sealed {
     /// Merges one group of small files, if there is one. The caller holds `maintenance`.
@@ -86,10 +101,19 @@ enum Class {
 
 /// The oldest group of files worth merging.
 fn choose(files: &[Arc<SealedFile>], rows_max: u64, now: i64) -> Option<Vec<Arc<SealedFile>>> {
+    let mut quiet_since: BTreeMap<i64, i64> = BTreeMap::new();
+    for file in files {
+        let since = quiet_since.entry(file.meta().hour).or_insert(i64::MIN);
+        *since = (*since).max(file.meta().made_ms.saturating_mul(1000));
+    }
+    let over = |hour: i64| {
+        let quiet_since = quiet_since.get(&hour).copied().unwrap_or(i64::MIN);
+        is_over(hour, now) && now >= quiet_since.saturating_add(QUIET_US)
+    };
     let mut groups: BTreeMap<(i64, Class), Vec<&Arc<SealedFile>>> = BTreeMap::new();
     for file in files.iter().filter(|file| file.meta().rows < rows_max / 2) {
         let rows = file.meta().rows;
-        let class = if now >= file.meta().hour.saturating_add(HOUR_US + LATE_US) {
+        let class = if over(file.meta().hour) {
             Class::Over
         } else if rows < rows_max / TINY_PART {
             Class::Tiny(rows.max(1).ilog(4))
@@ -102,7 +126,11 @@ fn choose(files: &[Arc<SealedFile>], rows_max: u64, now: i64) -> Option<Vec<Arc<
         group.sort_by_key(|file| (file.meta().rows, *file.meta().seq.start()));
         let sizes: Vec<u64> = group.iter().map(|file| file.meta().rows).collect();
         let chosen = worth_merging(class, &sizes, rows_max);
-        (chosen > 0).then(|| group.into_iter().take(chosen).cloned().collect())
+        if chosen > 0 {
+            return Some(group.into_iter().take(chosen).cloned().collect());
+        }
+        let draft = group.into_iter().find(|file| class == Class::Over && file.meta().draft);
+        draft.map(|file| vec![Arc::clone(file)])
     })
 }
 

@@ -48,7 +48,8 @@ pub use local_disk::{LocalDisk, SystemClock, SystemRng};
 pub use options::{Env, Options, RetentionRule};
 pub use prune::{Finder, IndexPlan, Prune, TERM_BYTES_MAX, TermList, ValueTest};
 pub use snapshot::{
-    Facet, Facets, FileMeta, PlacedScan, Places, Rollup, RollupEntry, Scan, SealedFile, Snapshot, TableSnapshot,
+    DurationRun, Durations, Facet, Facets, FileMeta, PlacedScan, Places, Rollup, RollupEntry, Scan, SealedFile,
+    Snapshot, TableSnapshot,
 };
 pub use store::{
     Ack, Append, BatchId, Erasure, Health, OnAck, Pressure, Stats, Store, TableStats, VerifyReport,

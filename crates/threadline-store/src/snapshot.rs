@@ -7,6 +7,7 @@ use arrow_array::RecordBatch;
 use threadline_model::schema::{Layout, Table};
 
 use crate::StoreError;
+pub use crate::sealed::index::durations::{DurationRun, Durations};
 pub use crate::sealed::index::rollup::{Facet, Facets, Rollup, RollupEntry};
 pub use crate::sealed::reader::{PlacedScan, Places, SealedFile};
 
@@ -63,6 +64,10 @@ pub struct FileMeta {
     pub rows_root: [u8; 32],
     /// Hour partition, µs since the epoch of its start.
     pub hour: i64,
+    /// When it was made, ms since the epoch.
+    pub made_ms: i64,
+    /// Whether it was written in haste and is to be written again, smaller.
+    pub draft: bool,
 }
 
 /// Batches of a sealed file.

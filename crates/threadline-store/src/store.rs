@@ -75,6 +75,8 @@ pub struct TableStats {
     pub sealed_rows: u64,
     /// Sealed files.
     pub files: u64,
+    /// Those of them that are to be written again, smaller.
+    pub draft_files: u64,
     /// Bytes of sealed files.
     pub sealed_bytes: u64,
     /// Earliest and latest event time, µs; `None` when empty.
@@ -310,6 +312,7 @@ impl Store {
                 memory_rows: rows.iter().map(|batch| batch.num_rows() as u64).sum(),
                 sealed_rows: files.iter().map(|file| file.meta().rows).sum(),
                 files: files.len() as u64,
+                draft_files: files.iter().filter(|file| file.meta().draft).count() as u64,
                 sealed_bytes: files.iter().map(|file| file.meta().bytes).sum(),
                 ts: times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
                 evolved_columns: catalogue.layout(table).evolved() as u64,

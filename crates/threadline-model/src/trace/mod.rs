@@ -14,6 +14,7 @@
 mod build;
 mod findings;
 mod logs;
+mod outcome;
 mod path;
 mod records;
 mod skew;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use crate::id::{SpanId, TraceId};
 
 pub use build::{assemble, assemble_records};
+pub use outcome::{DURATION_BUCKETS, OUTCOME_COLUMNS, Outcomes, duration_bucket, duration_middle};
 pub use records::{Intake, read_logs, read_spans};
 
 /// OTLP `SpanKind` server.

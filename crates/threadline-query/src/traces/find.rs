@@ -13,11 +13,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use threadline_model::columns::Batch;
 use threadline_model::id::TraceId;
 use threadline_model::schema::Table;
+use threadline_model::trace::{OUTCOME_COLUMNS, Outcomes};
 use threadline_store::{Prune, SealedFile, Snapshot};
 
-use super::{
-    OUTCOME_COLUMNS, Outcomes, SEVERITY_ERROR, TraceSearch, TraceStatus, TraceSummary, for_each_batch, in_range,
-};
+use super::{SEVERITY_ERROR, TraceSearch, TraceStatus, TraceSummary, for_each_batch, in_range};
 use crate::matcher::{Matcher, prune};
 use crate::{Guard, QueryError};
 

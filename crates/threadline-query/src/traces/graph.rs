@@ -8,13 +8,12 @@ use std::sync::Arc;
 use arrow_array::{Array, FixedSizeBinaryArray};
 use rustc_hash::FxHashMap;
 use threadline_model::columns::{Batch, StrColumn};
-use threadline_model::trace::{KIND_CONSUMER, KIND_SERVER};
+use threadline_model::trace::{KIND_CONSUMER, KIND_SERVER, OUTCOME_COLUMNS, Outcomes};
 use threadline_store::{Prune, Snapshot};
 
 use super::histogram::Histogram;
 use super::{
-    OUTCOME_COLUMNS, Outcomes, Requests, SEVERITY_ERROR, ServiceEdge, ServiceGraph, ServiceNode,
-    for_each_batch, in_range, prune_range,
+    Requests, SEVERITY_ERROR, ServiceEdge, ServiceGraph, ServiceNode, for_each_batch, in_range, prune_range,
 };
 use crate::search::TimeRange;
 use crate::{Guard, QueryError};
@@ -142,7 +141,7 @@ fn key(traces: Option<&FixedSizeBinaryArray>, spans: Option<&FixedSizeBinaryArra
     Some(id(spans)? ^ id(traces)?.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32))
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Tally {
     count: u64,
     errors: u64,
@@ -156,7 +155,7 @@ impl Tally {
         self.durations.record(duration_ns);
     }
 
-    fn finish(&self) -> Requests {
+    fn finish(mut self) -> Requests {
         Requests { count: self.count, errors: self.errors, latency: self.durations.latency() }
     }
 }
@@ -269,7 +268,7 @@ impl Count {
             .iter()
             .map(|(&index, node)| ServiceNode {
                 service: names.name(index),
-                requests: node.requests.finish(),
+                requests: node.requests.clone().finish(),
                 rate: rate(node.requests.count),
                 spans: node.spans,
                 logs: node.logs,
@@ -283,7 +282,7 @@ impl Count {
             .map(|(&(caller, callee), tally)| ServiceEdge {
                 caller: names.name(caller),
                 callee: names.name(callee),
-                requests: tally.finish(),
+                requests: tally.clone().finish(),
             })
             .collect();
         edges.sort_by(|a, b| (&a.caller, &a.callee).cmp(&(&b.caller, &b.callee)));

@@ -1,36 +1,48 @@
-//! Counts of durations in log-linear buckets: 64 per power of two, so that a quantile is at most 0.8 % off.
+//! Counts of durations in the buckets of [`duration_bucket`], so that a quantile is at most 0.8 % off.
 
-use std::collections::BTreeMap;
+use threadline_model::trace::{DURATION_BUCKETS, duration_bucket, duration_middle};
 
 use super::Latency;
 
-/// Sub-buckets per power of two, as a power of two.
-const SUB_BITS: u32 = 6;
+/// Durations kept one by one; more are counted by bucket.
+const LISTED_MAX: usize = 4096;
 
-/// Durations, counted. At most 3,776 buckets.
+/// Durations, counted. Takes 30 KiB at most.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Histogram {
-    buckets: BTreeMap<u16, u64>,
+    /// Buckets of durations, one each; empty once `counts` is there.
+    listed: Vec<u16>,
+    /// Whether `listed` ascends.
+    unsorted: bool,
+    counts: Option<Box<[u64]>>,
     count: u64,
-    max: u64,
+    max: i64,
 }
 
 impl Histogram {
     /// Counts a duration; a negative one as 0.
+    #[inline]
     pub(super) fn record(&mut self, duration_ns: i64) {
-        let value = u64::try_from(duration_ns).unwrap_or(0);
-        *self.buckets.entry(bucket(value)).or_default() += 1;
-        self.count += 1;
-        self.max = self.max.max(value);
+        self.max = self.max.max(duration_ns);
+        self.add(&[duration_bucket(duration_ns)]);
     }
 
-    /// Adds what another one has counted.
-    pub(super) fn merge(&mut self, other: &Histogram) {
-        for (&bucket, &count) in &other.buckets {
-            *self.buckets.entry(bucket).or_default() += count;
+    /// Counts durations by their buckets, which ascend.
+    #[inline]
+    pub(super) fn add(&mut self, buckets: &[u16]) {
+        self.count += buckets.len() as u64;
+        match &mut self.counts {
+            Some(counts) => count(counts, buckets),
+            None => {
+                self.unsorted |= !self.listed.is_empty();
+                self.listed.extend_from_slice(buckets);
+                if self.listed.len() > LISTED_MAX {
+                    let mut counts = vec![0; usize::from(DURATION_BUCKETS)].into_boxed_slice();
+                    count(&mut counts, &std::mem::take(&mut self.listed));
+                    self.counts = Some(counts);
+                }
+            }
         }
-        self.count += other.count;
-        self.max = self.max.max(other.max);
     }
 
     /// Durations counted.
@@ -38,44 +50,47 @@ impl Histogram {
         self.count
     }
 
-    /// The value that this share of durations does not exceed.
-    pub(super) fn quantile(&self, share: f64) -> i64 {
-        let rank = ((share * self.count as f64).ceil() as u64).clamp(1, self.count.max(1));
-        let mut below = 0;
-        for (&bucket, &count) in &self.buckets {
-            below += count;
-            if below >= rank {
-                return middle(bucket).min(self.max) as i64;
-            }
-        }
-        self.max as i64
+    /// Bytes it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.listed.capacity() * size_of::<u16>()
+            + self.counts.as_ref().map_or(0, |counts| size_of_val(&**counts))
     }
 
-    pub(super) fn latency(&self) -> Option<Latency> {
-        (self.count > 0).then(|| Latency {
-            p50_ns: self.quantile(0.5),
-            p95_ns: self.quantile(0.95),
-            p99_ns: self.quantile(0.99),
-            max_ns: self.max as i64,
+    /// The values that these shares of durations, ascending, do not exceed.
+    pub(super) fn quantiles<const N: usize>(&mut self, shares: [f64; N]) -> [i64; N] {
+        let total = self.count;
+        let rank = |share: f64| ((share * total as f64).ceil() as u64).clamp(1, total.max(1));
+        let Some(counts) = &self.counts else {
+            if std::mem::take(&mut self.unsorted) {
+                self.listed.sort_unstable();
+            }
+            return shares.map(|share| {
+                self.listed.get(rank(share) as usize - 1).map_or(0, |bucket| duration_middle(*bucket))
+            });
+        };
+        let (mut below, mut buckets) = (0, (0_u16..).zip(counts.iter()).filter(|(_, count)| **count > 0));
+        let mut last = 0;
+        shares.map(|share| {
+            while below < rank(share) {
+                let Some((bucket, count)) = buckets.next() else { break };
+                (below, last) = (below + count, bucket);
+            }
+            duration_middle(last)
         })
     }
-}
 
-fn bucket(value: u64) -> u16 {
-    let exponent = 63 - (value | 1).leading_zeros();
-    if exponent < SUB_BITS {
-        return value as u16;
+    /// What is told of the durations that were [recorded](Self::record).
+    pub(super) fn latency(&mut self) -> Option<Latency> {
+        let [p50_ns, p95_ns, p99_ns] = self.quantiles([0.5, 0.95, 0.99]).map(|ns| ns.min(self.max));
+        (self.count > 0).then_some(Latency { p50_ns, p95_ns, p99_ns, max_ns: self.max })
     }
-    let sub = (value >> (exponent - SUB_BITS)) & ((1 << SUB_BITS) - 1);
-    (((exponent - SUB_BITS + 1) << SUB_BITS) as u64 + sub) as u16
 }
 
-/// The middle of a bucket.
-fn middle(bucket: u16) -> u64 {
-    let (step, sub) = (u32::from(bucket) >> SUB_BITS, u64::from(bucket) & ((1 << SUB_BITS) - 1));
-    match step {
-        0 => sub,
-        _ => (((1 << SUB_BITS) + sub) << (step - 1)) + (1 << (step - 1)) / 2,
+fn count(counts: &mut [u64], buckets: &[u16]) {
+    for bucket in buckets {
+        if let Some(count) = counts.get_mut(usize::from(*bucket)) {
+            *count += 1;
+        }
     }
 }
 
@@ -87,20 +102,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_bucket_is_near_its_values(value in prop_oneof![0..1000u64, 0..i64::MAX as u64]) {
-            let middle = middle(bucket(value)) as f64;
-            prop_assert!((middle - value as f64).abs() <= value as f64 / 128.0 + 0.5, "{value} {middle}");
-        }
-
-        #[test]
-        fn quantiles_are_near_the_exact_ones(mut values in prop::collection::vec(0..10_000_000_000i64, 1..300)) {
+        fn quantiles_are_near_the_exact_ones(
+            mut values in prop::collection::vec(0..10_000_000_000i64, 1..300),
+            copies in prop_oneof![Just(1_usize), Just(20)],
+        ) {
             let mut histogram = Histogram::default();
-            values.iter().for_each(|&value| histogram.record(value));
+            for _ in 0..copies {
+                values.iter().for_each(|&value| histogram.record(value));
+            }
             values.sort_unstable();
-            for share in [0.5, 0.95, 0.99, 1.0] {
-                let exact = values[(share * values.len() as f64).ceil() as usize - 1] as f64;
-                let got = histogram.quantile(share) as f64;
-                prop_assert!((got - exact).abs() <= exact / 100.0 + 1.0, "{share}: {got} for {exact}");
+            prop_assert_eq!(histogram.count(), (values.len() * copies) as u64);
+            let shares = [0.5, 0.95, 0.99, 1.0];
+            for (share, got) in shares.into_iter().zip(histogram.quantiles(shares)) {
+                let rank = (share * (values.len() * copies) as f64).ceil() as usize;
+                let exact = values[(rank - 1) / copies] as f64;
+                prop_assert!((got as f64 - exact).abs() <= exact / 100.0 + 1.0, "{share}: {got} for {exact}");
             }
         }
     }
@@ -112,7 +128,7 @@ mod tests {
         for value in [i64::MIN, -1, 0, i64::MAX] {
             histogram.record(value);
         }
-        assert_eq!(histogram.quantile(0.5), 0);
+        assert_eq!(histogram.quantiles([0.5]), [0]);
         assert_eq!(histogram.latency().unwrap().max_ns, i64::MAX);
     }
 }

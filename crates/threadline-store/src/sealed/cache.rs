@@ -12,6 +12,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::index::Which;
 use super::index::dictionary::Sub;
+use super::index::durations::Durations;
 use super::index::rollup::{Facets, Rollup};
 use super::pages::Decompressors;
 use super::reader::{FileIndex, Footer};
@@ -32,6 +33,8 @@ pub(crate) enum Part {
     Rollup,
     /// Facets.
     Facets,
+    /// Durations of spans.
+    Durations,
     /// A whole filter pack; it has a number of its own.
     Pack,
 }
@@ -44,6 +47,7 @@ pub(crate) enum Kept {
     Sub(Arc<Sub>),
     Rollup(Arc<Rollup>),
     Facets(Arc<Facets>),
+    Durations(Arc<Durations>),
     Pack(Arc<Vec<u8>>),
 }
 
@@ -55,6 +59,7 @@ impl Kept {
             Kept::Sub(sub) => sub.bytes(),
             Kept::Rollup(rollup) => rollup.bytes(),
             Kept::Facets(facets) => facets.bytes(),
+            Kept::Durations(durations) => durations.bytes(),
             Kept::Pack(bytes) => bytes.len(),
         };
         own + OVERHEAD_BYTES

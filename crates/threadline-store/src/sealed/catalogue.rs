@@ -77,6 +77,8 @@ const TAG_TS: &str = "threadline.ts";
 const TAG_SERVICES: &str = "threadline.services";
 const TAG_HEAD: &str = "threadline.head";
 const TAG_ELIDED: &str = "threadline.elide_ids";
+/// `true`: the file is to be written again, smaller.
+const TAG_DRAFT: &str = "threadline.draft";
 /// Keys without a column that the file's rows have, with type and count.
 pub(crate) const TAG_KEYS: &str = "threadline.keys";
 
@@ -94,6 +96,9 @@ pub(crate) fn add_of(path: &str, hour: i64, facts: &Facts, keys: Option<String>,
     ]);
     if let Some(services) = &facts.services {
         tags.insert(TAG_SERVICES.to_owned(), serde_json::json!(services).to_string());
+    }
+    if facts.draft {
+        tags.insert(TAG_DRAFT.to_owned(), true.to_string());
     }
     if let Some(keys) = keys {
         tags.insert(TAG_KEYS.to_owned(), keys);
@@ -162,6 +167,8 @@ pub(crate) fn meta_of(
         seq: range(TAG_SEQ)?,
         sha256: hash(TAG_SHA256)?,
         rows_root: hash(TAG_ROOT)?,
+        made_ms: add.modification_time,
+        draft: tag(TAG_DRAFT).is_ok_and(|draft| draft == "true"),
     };
     let head = HeadPlace::parse(tag(TAG_HEAD)?).ok_or_else(|| bad(TAG_HEAD))?;
     Ok((meta, services, head))

@@ -45,6 +45,7 @@ use arrow_schema::SchemaRef;
 use arrow_select::filter::filter_record_batch;
 use threadline_model::schema::{Layout, Table};
 
+use crate::compact::is_draft;
 use crate::merkle::MerkleLog;
 use crate::table_log::{Action, Commit, Operation, TableLog, Txn, table_folder};
 use crate::{Env, Options, StoreError};
@@ -56,7 +57,7 @@ use objects::Objects;
 use packs::Packs;
 use reader::SealedFile;
 use rows::{Pool, Run, by_hour, union_schema};
-use writer::FileWriter;
+use writer::{Effort, FileWriter};
 
 /// A rest of background work is never longer.
 const REST_MAX: Duration = Duration::from_secs(2);
@@ -368,7 +369,8 @@ impl Sealed {
             .map(|file| file.scan(None, &crate::Prune::default()))
             .collect::<Result<Vec<_>, _>>()?;
         let key = format!("{}/{path}", table_folder(table));
-        let mut writer = FileWriter::create(&self.objects, &key, table, &schema, self.options.elide_ids)?;
+        let elide = self.options.elide_ids;
+        let mut writer = FileWriter::create(&self.objects, &key, table, &schema, elide, Effort::Lasting)?;
         let mut pace = Pace::new(&self.env, &self.options);
         rows::merge(scans, &schema, CHUNK_ROWS, |batch| {
             let batch = match keep {
@@ -449,7 +451,11 @@ impl Sealed {
     ) -> Result<Written, StoreError> {
         let path = self.name(side, hour);
         let key = format!("{}/{path}", table_folder(side.table));
-        let mut writer = FileWriter::create(&self.objects, &key, side.table, schema, self.options.elide_ids)?;
+        let count = rows.iter().map(|run| run.rows()).sum();
+        let draft = is_draft(hour, count, self.options.compact_rows as u64, self.env.clock.now_us());
+        let effort = if draft { Effort::Draft } else { Effort::Lasting };
+        let elide = self.options.elide_ids;
+        let mut writer = FileWriter::create(&self.objects, &key, side.table, schema, elide, effort)?;
         pool.gather(rows, CHUNK_ROWS, &mut |batch| writer.write(&batch))?;
         Ok(Written { path, hour, facts: writer.finish()? })
     }

@@ -32,9 +32,10 @@ use crate::sealed::cache::{Cache, Kept, Part};
 use crate::sealed::elide::{Ids, has_marker, restore};
 use crate::sealed::fuse::{self, Fuse};
 use crate::sealed::index::dictionary::{GRANULE_ROWS, Sparse, Sub};
+use crate::sealed::index::durations::Durations;
 use crate::sealed::index::plan::{self, Dictionaries, Reading};
 use crate::sealed::index::rollup::{Facets, Rollup};
-use crate::sealed::index::{BLOCK_FACETS, BLOCK_ROLLUP, FULL_COLUMNS, VALUE_COLUMNS, Which};
+use crate::sealed::index::{BLOCK_DURATIONS, BLOCK_FACETS, BLOCK_ROLLUP, FULL_COLUMNS, VALUE_COLUMNS, Which};
 use crate::sealed::objects::Objects;
 use crate::sealed::packs::{Content, FILTER_BYTES_MAX, Known, Place, term_hash};
 use crate::sealed::pages::Groups;
@@ -134,7 +135,7 @@ impl SealedFile {
             })
     }
 
-    fn footer(&self) -> Result<Arc<Footer>, StoreError> {
+    pub(super) fn footer(&self) -> Result<Arc<Footer>, StoreError> {
         if let Some(Kept::Footer(footer)) = self.cache.get(self.number, Part::Footer) {
             return Ok(footer);
         }
@@ -209,6 +210,24 @@ impl SealedFile {
         let facets = Arc::new(facets);
         self.cache.put(self.number, Part::Facets, Kept::Facets(Arc::clone(&facets)));
         Ok(facets)
+    }
+
+    /// Durations and failures of spans by service and minute; `None` when the file does not say (it holds logs, or was
+    /// written before they were kept).
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged.
+    pub fn durations(&self) -> Result<Option<Arc<Durations>>, StoreError> {
+        if let Some(Kept::Durations(durations)) = self.cache.get(self.number, Part::Durations) {
+            return Ok(Some(durations));
+        }
+        if !self.index()?.blocks.iter().any(|(block, _)| block == BLOCK_DURATIONS) {
+            return Ok(None);
+        }
+        let durations = Durations::read(&self.block(BLOCK_DURATIONS)?).map_err(|error| self.explain(error))?;
+        let durations = Arc::new(durations);
+        self.cache.put(self.number, Part::Durations, Kept::Durations(Arc::clone(&durations)));
+        Ok(Some(durations))
     }
 
     /// Calls `each` for every different trace id of the file, some more than once; `false`, and no call, when that
@@ -850,7 +869,7 @@ fn intersect(a: &[Range<usize>], b: &[Range<usize>]) -> Vec<Range<usize>> {
 
 /// Footer and page index of a file.
 pub(crate) struct Footer {
-    arrow: ArrowReaderMetadata,
+    pub(super) arrow: ArrowReaderMetadata,
     elided: bool,
     bytes: usize,
 }

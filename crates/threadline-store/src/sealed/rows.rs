@@ -87,6 +87,11 @@ impl Run {
         }
     }
 
+    /// How many rows.
+    pub(crate) fn rows(self) -> u64 {
+        u64::from(self.rows)
+    }
+
     fn range(self) -> Range<usize> {
         self.start as usize..self.start as usize + self.rows as usize
     }

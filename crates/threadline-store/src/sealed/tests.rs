@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use arrow_array::RecordBatch;
+use parquet::basic::Compression;
 use proptest::prelude::*;
 use threadline_model::clock::Clock;
 use threadline_model::columns::Batch;
@@ -378,6 +379,67 @@ fn a_changed_byte_is_found() {
         }
         disk.overwrite(&path, bytes);
     }
+}
+
+/// Compression of the columns of all files.
+fn compressions(sealed: &Sealed) -> Vec<bool> {
+    let drafts = sealed.catalogue().logs.files.iter().map(|file| file.meta().draft).collect::<Vec<_>>();
+    let zstd = |file: &SealedFile| {
+        let footer = file.footer().unwrap();
+        let columns = footer.arrow.metadata().row_groups().iter().flat_map(|group| group.columns());
+        columns.map(|column| matches!(column.compression(), Compression::ZSTD(_))).collect::<Vec<_>>()
+    };
+    for (file, draft) in sealed.catalogue().logs.files.iter().zip(&drafts) {
+        assert!(zstd(file).iter().all(|zstd| zstd != draft));
+    }
+    drafts
+}
+
+#[test]
+fn a_draft_is_written_again() {
+    let (_, clock, env) = environment();
+    let options = Options { compact_rows: 128, threads: false, ..Options::default() };
+    let sealed = open(&env, &options);
+    let mut seq = 0;
+    let mut all = Vec::new();
+    let mut seal = |sealed: &Sealed, hours: i64, count: i64| {
+        let row = |at| {
+            let body = Body::Text(format!("a body of some length, the one with number {at}"));
+            Row { seq: at, ts_nano: (NOON + hours * rows::HOUR_US + at) * 1000, body, ..Row::default() }
+        };
+        let new: Vec<Row> = (seq + 1..=seq + count).map(row).collect();
+        seq += count;
+        let layout = Arc::clone(&sealed.catalogue().logs.layout);
+        sealed.seal(Table::Logs, &[batch(&layout, &new)], seq).unwrap();
+        all.extend(new);
+        all.clone()
+    };
+    let wait = |seconds: i64| clock.0.fetch_add(seconds * 1_000_000, std::sync::atomic::Ordering::Relaxed);
+    // Rows of an hour that is over, and very few rows, are written once.
+    seal(&sealed, -5, 20);
+    seal(&sealed, 0, 1);
+    assert_eq!(compressions(&sealed), [false, false]);
+    let rows = seal(&sealed, 0, 20);
+    assert_eq!(compressions(&sealed).iter().filter(|draft| **draft).count(), 1);
+    assert_eq!(scan(&sealed, &Prune::default()), rows);
+    assert!(!sealed.maintain().unwrap(), "the hour may still bring more");
+    // Late rows keep an hour from being over.
+    wait(3600 + 590);
+    seal(&sealed, 0, 1);
+    wait(20);
+    assert!(!sealed.maintain().unwrap());
+    wait(20);
+    while sealed.maintain().unwrap() {}
+    assert_eq!(compressions(&sealed), [false, false]);
+    // One that stays alone is written again too.
+    seal(&sealed, 1, 20);
+    assert_eq!(compressions(&sealed).iter().filter(|draft| **draft).count(), 1);
+    wait(3600 + 600);
+    while sealed.maintain().unwrap() {}
+    assert_eq!(compressions(&sealed), [false, false, false]);
+    let rows = seal(&sealed, -9, 1);
+    assert_eq!(scan(&sealed, &Prune::default()), rows);
+    assert_intact(&sealed);
 }
 
 #[test]

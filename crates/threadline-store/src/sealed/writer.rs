@@ -112,6 +112,8 @@ pub(crate) struct Facts {
     pub(crate) services: Option<Vec<String>>,
     /// Whether ids are elided.
     pub(crate) elided: bool,
+    /// Whether it is to be written again.
+    pub(crate) draft: bool,
     /// Where the head of the indexes lies.
     pub(crate) head: HeadPlace,
 }
@@ -119,6 +121,7 @@ pub(crate) struct Facts {
 /// A sealed file being written. Dropped unfinished, it is removed.
 pub(crate) struct FileWriter {
     parquet: ArrowWriter<ObjectWriter>,
+    effort: Effort,
     elide: bool,
     rows: RowHasher,
     /// Rows handed to Parquet.
@@ -129,6 +132,15 @@ pub(crate) struct FileWriter {
     traces: Vec<u64>,
     index: IndexBuilder,
     columns: Vec<String>,
+}
+
+/// How much work goes into making a file small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// It will soon be merged with others: LZ4 takes half the time of zstd, to write and to read again.
+    Draft,
+    /// It stays: zstd.
+    Lasting,
 }
 
 /// How a trace id enters the filter.
@@ -144,13 +156,16 @@ impl FileWriter {
         table: Table,
         schema: &SchemaRef,
         elide: bool,
+        effort: Effort,
     ) -> Result<FileWriter, StoreError> {
         let context = || format!("writing sealed file {key}");
         let object = objects.create(key).map_err(|error| StoreError::io(context(), error))?;
         let elide = elide && schema.index_of("body").is_ok();
-        let parquet = ArrowWriter::try_new(object, Arc::clone(schema), Some(properties(schema, elide)))?;
+        let parquet =
+            ArrowWriter::try_new(object, Arc::clone(schema), Some(properties(schema, elide, effort)))?;
         Ok(FileWriter {
             parquet,
+            effort,
             elide,
             rows: RowHasher::default(),
             written: 0,
@@ -284,6 +299,7 @@ impl FileWriter {
             seq: self.seq.0..=self.seq.1,
             services: self.services.map(|services| services.into_iter().collect()),
             elided: self.elide,
+            draft: self.effort == Effort::Draft,
             head: place,
         })
     }
@@ -323,13 +339,17 @@ fn with_bodies(batch: &RecordBatch, bodies: StringArray) -> Result<RecordBatch, 
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
 
-fn properties(schema: &SchemaRef, elide: bool) -> WriterProperties {
+fn properties(schema: &SchemaRef, elide: bool, effort: Effort) -> WriterProperties {
+    let compression = match effort {
+        Effort::Draft => Compression::LZ4_RAW,
+        Effort::Lasting => Compression::ZSTD(ZstdLevel::try_new(1).unwrap_or_default()),
+    };
     let mut builder = WriterProperties::builder()
         .set_created_by("threadline".to_owned())
         // Its pages may hold ids by dictionary; the encodings stay those that every reader knows.
         .set_writer_version(WriterVersion::PARQUET_2_0)
         .set_encoding(Encoding::PLAIN)
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).unwrap_or_default()))
+        .set_compression(compression)
         .set_max_row_group_row_count(Some(GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_write_batch_size(PAGE_ROWS)

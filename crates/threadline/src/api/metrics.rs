@@ -114,10 +114,11 @@ fn store(api: &Api, page: &mut Page) {
     let (stats, health) = (api.store.stats(), api.store.health());
     let tables = [("table=\"logs\"", &stats.logs), ("table=\"spans\"", &stats.spans)];
     type Gauge = fn(&threadline_store::TableStats) -> u64;
-    let gauges: [(&str, &str, Gauge); 4] = [
+    let gauges: [(&str, &str, Gauge); 5] = [
         ("store_memory_rows", "Rows not sealed yet.", |t| t.memory_rows),
         ("store_sealed_rows", "Rows in sealed files.", |t| t.sealed_rows),
         ("store_files", "Sealed files.", |t| t.files),
+        ("store_draft_files", "Sealed files that are to be written again, smaller.", |t| t.draft_files),
         ("store_sealed_bytes", "Bytes of sealed files.", |t| t.sealed_bytes),
     ];
     for (name, help, gauge) in gauges {

@@ -48,6 +48,7 @@ fn table(table: &TableStats) -> Value {
         "memory_rows": table.memory_rows,
         "sealed_rows": table.sealed_rows,
         "files": table.files,
+        "draft_files": table.draft_files,
         "sealed_bytes": table.sealed_bytes,
         "from": table.ts.map(|(from, _)| time(from)),
         "to": table.ts.map(|(_, to)| time(to)),

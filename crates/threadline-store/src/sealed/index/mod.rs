@@ -3,12 +3,13 @@
 //! Vocabulary:
 //! - *dictionary*: terms of one kind with the granules that have them ([`dictionary`]): one for each list of terms of
 //!   bodies, one for values of columns (`column=value`), one for hashes of trace ids;
-//! - *counts*: roll-up and facets ([`rollup`]);
+//! - *counts*: roll-up and facets ([`rollup`]), durations of spans ([`durations`]);
 //! - *head*: what every look-up needs (trace filter, sparse indexes, directory), in one piece before the footer.
 //!
 //! An index never decides that a row matches: it says which granules may hold one. Counts are exact.
 
 pub(crate) mod dictionary;
+pub(crate) mod durations;
 pub(crate) mod granules;
 pub(crate) mod plan;
 pub(crate) mod rollup;
@@ -20,12 +21,15 @@ use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, FixedSizeBinaryArray, Int32Array, RecordBatch, StringArray};
 use arrow_schema::DataType;
 use rustc_hash::FxHashMap;
+use threadline_model::columns::Batch;
 use threadline_model::schema::{Table, fixed};
+use threadline_model::trace::{Outcomes, duration_bucket};
 
 use crate::sealed::elide::Ids;
 use crate::sealed::rows::is_dictionary;
 use crate::{StoreError, TERM_BYTES_MAX, TermList};
 use dictionary::{DictionaryBuilder, Found, GRANULE_ROWS, SEPARATOR};
+use durations::DurationsBuilder;
 use rollup::{FacetsBuilder, RollupBuilder};
 use terms::{OwnIds, Tokenizer};
 
@@ -75,6 +79,8 @@ impl Which {
 pub(crate) const BLOCK_ROLLUP: &str = "rollup";
 /// Directory entry: the facets.
 pub(crate) const BLOCK_FACETS: &str = "facets";
+/// Directory entry: durations of spans.
+pub(crate) const BLOCK_DURATIONS: &str = "durations";
 /// Directory entry: columns whose values are indexed.
 pub(crate) const VALUE_COLUMNS: &str = "value_columns";
 /// Directory entry: those of them that have a value in every row.
@@ -111,6 +117,8 @@ pub(crate) struct IndexBuilder {
     value_columns: FxHashMap<String, ValueState>,
     rollup: RollupBuilder,
     facets: FacetsBuilder,
+    /// Only for spans.
+    durations: Option<DurationsBuilder>,
 }
 
 /// What is known of a column whose values are indexed.
@@ -127,7 +135,7 @@ struct ValueState {
 pub(crate) struct Head {
     /// Name and bytes of sparse indexes.
     pub(crate) sparse: Vec<(&'static str, Vec<u8>)>,
-    /// Place of roll-up and facets.
+    /// Place of roll-up, facets and durations.
     pub(crate) counts: Vec<(&'static str, (u64, usize))>,
     /// Columns whose values are indexed.
     pub(crate) value_columns: Vec<String>,
@@ -148,6 +156,7 @@ impl IndexBuilder {
             value_columns: FxHashMap::default(),
             rollup: RollupBuilder::default(),
             facets: FacetsBuilder::default(),
+            durations: (table == Table::Spans).then(DurationsBuilder::default),
         }
     }
 
@@ -159,6 +168,7 @@ impl IndexBuilder {
         trace_hashes: &[Option<u64>],
     ) -> Result<(), StoreError> {
         self.count(batch)?;
+        self.add_durations(batch);
         let columns: Vec<ValueColumn<'_>> = self.value_columns_of(batch);
         let mut columns = columns;
         let ids = Ids::new(batch);
@@ -286,6 +296,23 @@ impl IndexBuilder {
         Ok(())
     }
 
+    fn add_durations(&mut self, batch: &RecordBatch) {
+        let Some(durations) = &mut self.durations else { return };
+        let columns = Batch::new(batch);
+        let (ts, services, outcomes) = (columns.int("ts"), columns.str("service"), Outcomes::new(columns));
+        let mut last = None;
+        for row in 0..batch.num_rows() {
+            let name = services.get(row);
+            let number = match last {
+                Some((before, number)) if before == name => number,
+                _ => name.map_or(0, |name| durations.service(name)),
+            };
+            last = Some((name, number));
+            let bucket = duration_bucket(outcomes.duration_ns(row));
+            durations.add(number, ts.get(row).unwrap_or(0), bucket, outcomes.failed(row));
+        }
+    }
+
     fn count_facet(
         &mut self,
         name: &str,
@@ -332,7 +359,9 @@ impl IndexBuilder {
             }
         }
         let mut counts = Vec::new();
-        for (name, block) in [(BLOCK_ROLLUP, self.rollup.finish()?), (BLOCK_FACETS, self.facets.finish()?)] {
+        let durations = self.durations.map(DurationsBuilder::finish).transpose()?;
+        let blocks = [(BLOCK_ROLLUP, self.rollup.finish()?), (BLOCK_FACETS, self.facets.finish()?)];
+        for (name, block) in blocks.into_iter().chain(durations.map(|block| (BLOCK_DURATIONS, block))) {
             counts.push((name, (write(&block)?, block.len())));
         }
         let names = |keep: &dyn Fn(&ValueState) -> bool| {

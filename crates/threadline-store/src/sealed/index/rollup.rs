@@ -20,12 +20,12 @@ pub(crate) const FACET_VALUES_MAX: usize = 512;
 const BYTES_MAX: usize = 64 << 20;
 const VERSION: u64 = 1;
 
-fn bad() -> StoreError {
+pub(super) fn bad() -> StoreError {
     StoreError::corrupt("the counts of a sealed file are damaged")
 }
 
 /// Version, length before compression, zstd of the content, checksum.
-fn seal(content: &[u8]) -> Result<Vec<u8>, StoreError> {
+pub(super) fn seal(content: &[u8]) -> Result<Vec<u8>, StoreError> {
     let mut block = Vec::new();
     write(&mut block, VERSION);
     write(&mut block, content.len() as u64);
@@ -36,7 +36,7 @@ fn seal(content: &[u8]) -> Result<Vec<u8>, StoreError> {
     Ok(block)
 }
 
-fn open(block: &[u8]) -> Result<Vec<u8>, StoreError> {
+pub(super) fn open(block: &[u8]) -> Result<Vec<u8>, StoreError> {
     let mut rest = checked(block)?;
     let version = read(&mut rest).ok_or_else(bad)?;
     let len = read(&mut rest).and_then(|len| usize::try_from(len).ok()).filter(|len| *len <= BYTES_MAX);
@@ -46,22 +46,22 @@ fn open(block: &[u8]) -> Result<Vec<u8>, StoreError> {
     }
 }
 
-fn number(rest: &mut &[u8]) -> Result<u64, StoreError> {
+pub(super) fn number(rest: &mut &[u8]) -> Result<u64, StoreError> {
     read(rest).ok_or_else(bad)
 }
 
-fn length(rest: &mut &[u8]) -> Result<usize, StoreError> {
+pub(super) fn length(rest: &mut &[u8]) -> Result<usize, StoreError> {
     usize::try_from(number(rest)?).map_err(|_| bad())
 }
 
-fn text(rest: &mut &[u8]) -> Result<String, StoreError> {
+pub(super) fn text(rest: &mut &[u8]) -> Result<String, StoreError> {
     let len = length(rest)?;
     let (text, tail) = rest.split_at_checked(len).ok_or_else(bad)?;
     *rest = tail;
     String::from_utf8(text.to_vec()).map_err(|_| bad())
 }
 
-fn write_text(out: &mut Vec<u8>, text: &str) {
+pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {
     write(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
