@@ -94,6 +94,7 @@ class Hub:
         environment.setdefault("THREADLINE_AUDIT_QUERIES", "false")
         # And with the raw lines: nothing is to be masked. `--set contract=true` measures what checking takes.
         environment.setdefault("THREADLINE_CONTRACT", "false")
+        environment.setdefault("THREADLINE_DETECTION", "false")
         begun = time.perf_counter()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([self.binary, "serve"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)

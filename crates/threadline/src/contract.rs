@@ -1,7 +1,6 @@
 //! The contract of a hub: read from its folder, and who checks records by it. What the rules are is the contract crate's.
 
-use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use threadline_contract::registry::{File, Layer, Registry, base_layers, load};
@@ -10,13 +9,6 @@ use threadline_contract::{Contract, Guard};
 use threadline_model::inspect::{Inspector, Unchecked};
 
 use crate::settings::Settings;
-
-/// Files of a folder at most.
-const FILES_MAX: usize = 1024;
-/// How deep folders may lie in one another.
-const DEPTH_MAX: usize = 8;
-/// Bytes of a file at most.
-const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Gives each request an inspector. Clones are the same gatekeeper.
 #[derive(Clone, Debug, Default)]
@@ -71,41 +63,8 @@ pub(crate) fn registry(folder: Option<&Path>) -> Result<Registry, String> {
 
 /// All registry files of a folder and the folders in it.
 fn read(folder: &Path) -> Result<Layer, String> {
-    let mut paths = Vec::new();
-    find(folder, 0, &mut paths)?;
-    paths.sort();
-    if paths.is_empty() {
-        return Err(format!("{}: there is no .yaml file in this folder: name another", folder.display()));
-    }
-    let files = paths.into_iter().map(|path| {
-        let wrong = |reason: String| format!("{}: {reason}", path.display());
-        let meta = std::fs::metadata(&path).map_err(|error| wrong(error.to_string()))?;
-        if meta.len() > FILE_BYTES_MAX {
-            return Err(wrong(format!("has more than {FILE_BYTES_MAX} bytes: split it")));
-        }
-        let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
-        Ok(File { path: path.display().to_string(), text: Cow::Owned(text) })
-    });
-    Ok(Layer { files: files.collect::<Result<_, String>>()? })
-}
-
-fn find(folder: &Path, depth: usize, out: &mut Vec<PathBuf>) -> Result<(), String> {
-    let wrong = |error: std::io::Error| format!("{}: {error}", folder.display());
-    if depth > DEPTH_MAX {
-        return Err(format!("{}: folders lie more than {DEPTH_MAX} deep: flatten them", folder.display()));
-    }
-    for entry in std::fs::read_dir(folder).map_err(wrong)? {
-        let path = entry.map_err(wrong)?.path();
-        if path.is_dir() {
-            find(&path, depth + 1, out)?;
-        } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
-            out.push(path);
-        }
-        if out.len() > FILES_MAX {
-            return Err(format!("{}: more than {FILES_MAX} files", folder.display()));
-        }
-    }
-    Ok(())
+    let files = crate::files::read_yaml(folder)?;
+    Ok(Layer { files: files.into_iter().map(|(path, text)| File { path, text }).collect() })
 }
 
 #[cfg(test)]

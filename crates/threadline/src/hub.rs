@@ -12,6 +12,7 @@ use threadline_store::{Env, Options, Store, StoreError};
 use tokio::runtime::Runtime;
 
 use crate::contract::Gatekeeper;
+use crate::detection::Detection;
 use crate::door::journal::{Journal, Writer};
 use crate::door::roles::Port;
 use crate::door::tls::Tls;
@@ -104,6 +105,7 @@ pub struct Hub {
     store: Store,
     /// Writes the hub's own records.
     journal: Option<Writer>,
+    detection: Option<Detection>,
     stopping: Arc<AtomicBool>,
     /// In the order they were started.
     servers: Vec<Server>,
@@ -124,7 +126,7 @@ impl Runtimes {
     }
 }
 
-/// Starts a hub: door, store, the journal of the door, OTLP/gRPC, OTLP/HTTP, API, in this order. Returns when all
+/// Starts a hub: door, store, the journal of the door, detection, OTLP/gRPC, OTLP/HTTP, API, in this order. Returns when all
 /// three listen.
 ///
 /// # Errors
@@ -162,6 +164,7 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
         gatekeeper.clone(),
     );
     let writer = writer.map_err(StartError::Threads)?;
+    let detection = Detection::start(&settings, &store, &env).map_err(StartError::Threads)?;
 
     let stopping = Arc::new(AtomicBool::new(false));
     let clock = env.clock;
@@ -184,6 +187,7 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
         door: Arc::clone(&door),
         tls: tls.clone(),
         gatekeeper,
+        detection: detection.board(),
         runtime: runtimes.queries.handle().clone(),
     };
     let pages = api::handler(&settings, parts);
@@ -194,6 +198,7 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
         has_tls: tls.is_some(),
         store,
         journal: Some(writer),
+        detection: Some(detection),
         stopping,
         servers: Vec::new(),
         runtimes: Some(runtimes),
@@ -228,7 +233,7 @@ impl Hub {
         &self.store
     }
 
-    /// Stops: API, OTLP/HTTP, OTLP/gRPC, journal, store, in this order. Requests in progress may finish within 10 seconds;
+    /// Stops: API, OTLP/HTTP, OTLP/gRPC, detection, journal, store, in this order. Requests in progress may finish within 10 seconds;
     /// tails and queries are ended. Blocks until all is stopped.
     ///
     /// # Errors
@@ -250,6 +255,10 @@ impl Hub {
         }
         runtimes.queries.shutdown_background();
         runtimes.io.shutdown_background();
+        // Before the journal: what it finds to the last is kept like all else.
+        if let Some(detection) = self.detection.take() {
+            detection.stop();
+        }
         if let Some(journal) = self.journal.take() {
             journal.stop();
         }

@@ -5,7 +5,9 @@
 mod api;
 pub mod cli;
 pub mod contract;
+mod detection;
 pub mod door;
+mod files;
 pub mod hub;
 pub mod import;
 mod ingest;

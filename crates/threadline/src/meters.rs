@@ -86,11 +86,12 @@ pub(crate) enum QueryKind {
     Trace,
     Services,
     Erase,
+    Backtest,
 }
 
 impl QueryKind {
     /// All kinds.
-    pub(crate) const ALL: [QueryKind; 10] = [
+    pub(crate) const ALL: [QueryKind; 11] = [
         QueryKind::Search,
         QueryKind::Count,
         QueryKind::Histogram,
@@ -101,6 +102,7 @@ impl QueryKind {
         QueryKind::Trace,
         QueryKind::Services,
         QueryKind::Erase,
+        QueryKind::Backtest,
     ];
 
     /// Name.
@@ -116,6 +118,7 @@ impl QueryKind {
             QueryKind::Trace => "trace",
             QueryKind::Services => "services",
             QueryKind::Erase => "erase",
+            QueryKind::Backtest => "backtest",
         }
     }
 }

@@ -398,6 +398,13 @@ fn push_verdict(out: &mut String, bits: i64) {
     out.push(']');
 }
 
+/// RFC 3339 of a time, µs since the Unix epoch.
+pub(crate) fn time_text(us: i64) -> String {
+    let mut quoted = String::new();
+    push_time(&mut quoted, us, None);
+    quoted.trim_matches('"').to_owned()
+}
+
 /// Appends a time as a quoted RFC 3339 text in UTC: nine digits of a second when `ns` (nanoseconds below the µs) is
 /// given, six otherwise.
 pub fn push_time(out: &mut String, us: i64, ns: Option<i64>) {

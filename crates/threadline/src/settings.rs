@@ -159,6 +159,14 @@ settings! {
     contract_actions: Actions(Policy) = Policy::default();
     /// Mask attributes that say something about a person, too.
     contract_mask_pii: Switch(bool) = false;
+    /// Watch records and spans by rules and baselines; what is found is kept as records (docs/detection.md).
+    detection: Switch(bool) = true;
+    /// Use the rules that come with the hub.
+    rules_builtin: Switch(bool) = true;
+    /// Folder of the company's rules, in Sigma's format; read again when a file changes.
+    rules_dir: Folder(Option<PathBuf>) = None;
+    /// Learn what traffic is usual, and find what is not.
+    baselines: Switch(bool) = true;
     /// Reply before the sync. For like-for-like benchmarks only: acknowledged records may be lost.
     relaxed: Switch(bool) = false;
 }

@@ -47,8 +47,10 @@ fn action(id: Id) -> Option<&'static str> {
         Id::Trace => "trace",
         Id::Services => "services",
         Id::ContractScore => "contract_score",
+        Id::Rules => "rules",
+        Id::Backtest => "backtest",
         Id::Erase => "erase",
-        Id::Page | Id::Stats | Id::Health | Id::Metrics | Id::OpenApi => return None,
+        Id::Page | Id::Detection | Id::Stats | Id::Health | Id::Metrics | Id::OpenApi => return None,
     })
 }
 

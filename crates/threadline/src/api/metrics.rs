@@ -19,6 +19,8 @@ pub(crate) fn metrics(api: &Arc<Api>) -> Response<Body> {
     let mut page = Page(String::new());
     intake(api, &mut page);
     queries(api, &mut page);
+    detection(api, &mut page);
+    detection(api, &mut page);
     door(api, &mut page);
     store(api, &mut page);
     process(api, &mut page);
@@ -150,6 +152,33 @@ fn store(api: &Api, page: &mut Page) {
     page.one("store_accepting", "gauge", "1 when appends are taken.", accepting);
     let failing = u8::from(health.maintenance_error.is_some());
     page.one("store_maintenance_failing", "gauge", "1 when sealing, compaction or retention fails.", failing);
+}
+
+fn detection(api: &Api, page: &mut Page) {
+    let status = api.detection.status();
+    let lag = (api.store.stats().last_seq - status.next_seq + 1).max(0);
+    let lag = if status.running { lag } else { 0 };
+    page.one("detection_lag_records", "gauge", "Records and spans that detection has not looked at yet.", lag);
+    page.one("detection_rules", "gauge", "Rules in use.", status.rules.len());
+    page.one(
+        "detection_rule_problems",
+        "gauge",
+        "Rules left out because something is wrong.",
+        status.problems.len(),
+    );
+    page.one("detection_groups", "gauge", "Groups of correlations that are remembered.", status.groups);
+    page.one("detection_group_bytes", "gauge", "Their bytes.", status.group_bytes);
+    page.one("detection_series", "gauge", "Series of which it is known what is usual.", status.series);
+    for (name, help, value) in [
+        ("detection_records_total", "Records and spans looked at.", status.stats.records),
+        ("detection_hits_total", "Rules that matched one.", status.stats.hits),
+        ("detection_findings_total", "Findings that were kept.", status.kept),
+        ("detection_findings_lost_total", "Findings that the store did not take.", status.lost),
+        ("detection_late_total", "Hits that came too late for their correlation.", status.stats.late),
+        ("detection_evicted_total", "Groups forgotten because a bound was hit.", status.stats.evicted),
+    ] {
+        page.one(name, "counter", help, value);
+    }
 }
 
 fn door(api: &Api, page: &mut Page) {

@@ -4,6 +4,7 @@
 
 mod audit;
 mod contract;
+mod detection;
 mod erase;
 mod gate;
 mod health;
@@ -39,6 +40,7 @@ use self::operations::{Found, Id, Operation};
 use self::params::Params;
 use self::problem::Problem;
 use crate::contract::Gatekeeper;
+use crate::detection::Board;
 use crate::door::caller::Caller;
 use crate::door::names::reason::endpoint as reason;
 use crate::door::notes::{Asked, QUERY_CHARS_MAX};
@@ -74,6 +76,7 @@ pub(crate) struct Api {
     tls: Option<Arc<Tls>>,
     audit_queries: bool,
     gatekeeper: Gatekeeper,
+    detection: Board,
 }
 
 /// What the API takes from the hub.
@@ -89,6 +92,7 @@ pub(crate) struct Parts {
     /// TLS of the ports, for its figures.
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) gatekeeper: Gatekeeper,
+    pub(crate) detection: Board,
     /// The runtime whose threads queries and tails run on.
     pub(crate) runtime: Handle,
 }
@@ -99,7 +103,8 @@ pub(crate) struct Endpoint(Arc<Api>);
 
 /// The API over a store.
 pub(crate) fn handler(settings: &Settings, parts: Parts) -> Endpoint {
-    let Parts { addresses, store, clock, meters, stopping, intake, door, tls, gatekeeper, runtime } = parts;
+    let Parts { addresses, store, clock, meters, stopping, intake, door, tls, gatekeeper, detection, runtime } =
+        parts;
     let gate = Gate::new(settings, runtime, Arc::clone(&meters), Arc::clone(&stopping));
     let tails = Arc::new(Semaphore::new(TAILS_MAX));
     let audit_queries = settings.audit_queries;
@@ -116,6 +121,7 @@ pub(crate) fn handler(settings: &Settings, parts: Parts) -> Endpoint {
         tls,
         audit_queries,
         gatekeeper,
+        detection,
     };
     Endpoint(Arc::new(api))
 }
@@ -230,6 +236,9 @@ impl Api {
             Id::Trace => query::trace(self, parameter).await,
             Id::Services => query::services(self, params).await,
             Id::ContractScore => Ok(contract::score(self)),
+            Id::Rules => Ok(detection::rules(self)),
+            Id::Backtest => detection::backtest(self, body).await,
+            Id::Detection => Ok(detection::status(self)),
             Id::Stats => Ok(stats::stats(self)),
             Id::Erase => erase::erase(self, body, caller).await,
             Id::Health => Ok(health::health(self, caller)),

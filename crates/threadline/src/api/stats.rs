@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use threadline_store::TableStats;
 
 use super::Api;
-use crate::rows::push_time;
+use crate::rows::time_text;
 
 /// What the store holds and has done.
 pub(crate) fn stats(api: &Arc<Api>) -> Response<Body> {
@@ -38,11 +38,6 @@ pub(crate) fn stats(api: &Arc<Api>) -> Response<Body> {
 }
 
 fn table(table: &TableStats) -> Value {
-    let time = |us: i64| {
-        let mut quoted = String::new();
-        push_time(&mut quoted, us, None);
-        quoted.trim_matches('"').to_owned()
-    };
     json!({
         "rows": table.memory_rows + table.sealed_rows,
         "memory_rows": table.memory_rows,
@@ -50,8 +45,8 @@ fn table(table: &TableStats) -> Value {
         "files": table.files,
         "draft_files": table.draft_files,
         "sealed_bytes": table.sealed_bytes,
-        "from": table.ts.map(|(from, _)| time(from)),
-        "to": table.ts.map(|(_, to)| time(to)),
+        "from": table.ts.map(|(from, _)| time_text(from)),
+        "to": table.ts.map(|(_, to)| time_text(to)),
         "evolved_columns": table.evolved_columns,
     })
 }

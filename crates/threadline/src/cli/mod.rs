@@ -13,6 +13,7 @@ mod histogram;
 mod import;
 mod output;
 mod reference;
+mod rules;
 mod search;
 mod serve;
 mod services;
@@ -71,6 +72,8 @@ enum Command {
     Token(token::Token),
     /// Show the contract, check records against it, tell who keeps it.
     Contract(contract::ContractCommand),
+    /// Check, test and explain rules, run them over what is stored, tell what came of them.
+    Rules(rules::RulesCommand),
     /// Show the settings in effect, or their reference.
     Config(config::Config),
 }
@@ -107,6 +110,7 @@ impl Command {
             Command::Erase(erase) => erase.run(),
             Command::Token(token) => token.run(),
             Command::Contract(contract) => contract.run(),
+            Command::Rules(rules) => rules.run(),
             Command::Config(config) => config.run(),
         }
     }

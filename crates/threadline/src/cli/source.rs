@@ -227,6 +227,7 @@ impl Folder {
             meters,
             stopping: Arc::default(),
             gatekeeper: Gatekeeper::default(),
+            detection: crate::detection::Board::default(),
             intake: Arc::new(intake),
             door: Arc::new(door),
             tls: None,

@@ -43,7 +43,8 @@ pub(crate) async fn keep_fresh(door: Arc<Door>, file: TokenFile, tls: Option<Arc
 type Stamp = Option<(u64, i64, i64, u64)>;
 
 /// A group of files that are read together.
-struct Watched {
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Watched {
     paths: Vec<(PathBuf, Stamp)>,
 }
 
@@ -52,6 +53,13 @@ impl Watched {
     /// missed that happened since somebody read them.
     fn new(paths: impl IntoIterator<Item = PathBuf>) -> Watched {
         Watched { paths: paths.into_iter().map(|path| (path, None)).collect() }
+    }
+
+    /// These files as they are now.
+    pub(crate) fn look(paths: impl IntoIterator<Item = PathBuf>) -> Watched {
+        let mut watched = Watched::new(paths);
+        watched.changed();
+        watched
     }
 
     /// Whether one is another than at the last look.

@@ -29,6 +29,8 @@ pub(crate) fn settings(data: &Path) -> Settings {
         disk_free_bytes_min: 1 << 20,
         // Or each look at the records would add one.
         audit_queries: false,
+        // What it finds would be among the records.
+        detection: false,
         ..Settings::default()
     }
 }

@@ -6,6 +6,7 @@ mod api;
 mod cli;
 mod client;
 mod contract;
+mod detection;
 mod door;
 mod door_cli;
 mod hub;

@@ -27,8 +27,8 @@ impl Process {
     /// Starts a hub on a data folder with further settings, and waits until it is healthy.
     pub(crate) fn start(data: &Path, settings: &[(&'static str, &str)]) -> Process {
         let (grpc, http, api) = (free(), free(), free());
-        // Or each look at the records would add one.
-        let quiet = [("THREADLINE_AUDIT_QUERIES", "false")];
+        // Or each look at the records would add one, and what is found too.
+        let quiet = [("THREADLINE_AUDIT_QUERIES", "false"), ("THREADLINE_DETECTION", "false")];
         let mut all: Vec<(&'static str, String)> =
             quiet.iter().chain(settings).map(|(name, value)| (*name, (*value).to_owned())).collect();
         all.push(("THREADLINE_DATA_DIR", data.display().to_string()));

@@ -1,0 +1,308 @@
+//! `threadline rules`: what watches records, whether rules are sound, why a record matches, what they would have found.
+
+use std::io::{BufRead, BufReader, Read as _, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+use threadline_detect::sigma::extension::{TestRecord, TestValue};
+use threadline_detect::testing::{self, BASE_US};
+use threadline_model::schema::Table as Rows;
+
+use super::args::{Format, OutputArgs, RangeArgs, Screen, SourceArgs};
+use super::failure::Failure;
+use super::output::{Table, printable};
+use super::source::{Source, decode};
+use crate::detection::{Loaded, compile, load, read_files};
+
+/// Bytes of a line with a record at most.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+
+#[derive(Debug, Args)]
+pub(super) struct RulesCommand {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List the rules of a hub, and what came of each since its start.
+    List(List),
+    /// Check rules: what is broken, and what should be better. Exit code 1 when one is broken.
+    Check(Files),
+    /// Run the tests that stand in rules. Exit code 1 when one fails.
+    Test(Files),
+    /// Explain why records match a rule or do not, condition by condition.
+    Explain(Explain),
+    /// Run rules over what is stored: the findings that would have come.
+    Backtest(Backtest),
+}
+
+#[derive(Debug, Args)]
+struct List {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+struct Files {
+    /// Files or folders of rules; the rules that come with the hub when there is none.
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Explain {
+    /// Id, name or title of the rule.
+    #[arg(value_name = "RULE")]
+    rule: String,
+    /// Records, a JSON object per line, with fields as rules name them; `-` for standard input.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Files or folders of rules; the rules that come with the hub when there is none.
+    #[arg(long, value_name = "PATH")]
+    rules: Vec<PathBuf>,
+    /// The records are spans.
+    #[arg(long)]
+    span: bool,
+}
+
+#[derive(Debug, Args)]
+struct Backtest {
+    /// Files or folders of rules; the rules that come with the hub when there is none.
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    range: RangeArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl RulesCommand {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        match self.what {
+            What::List(list) => list.run(),
+            What::Check(files) => files.check(),
+            What::Test(files) => files.test(),
+            What::Explain(explain) => explain.run(),
+            What::Backtest(backtest) => backtest.run(),
+        }
+    }
+}
+
+type Text = (String, std::borrow::Cow<'static, str>);
+
+fn texts(paths: &[PathBuf]) -> Result<Vec<Text>, Failure> {
+    let mut texts = Vec::new();
+    for path in paths {
+        texts.extend(read_files(path).map_err(Failure::Usage)?);
+    }
+    Ok(texts)
+}
+
+fn rules(paths: &[PathBuf]) -> Result<Loaded, Failure> {
+    if paths.is_empty() { Ok(load(true, None)) } else { Ok(compile(&texts(paths)?)) }
+}
+
+fn code(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+fn text(value: &Value, name: &str) -> String {
+    match value.get(name) {
+        Some(Value::String(text)) => printable(text),
+        None | Some(Value::Null) => String::new(),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn list(value: &Value, name: &str) -> Vec<Value> {
+    value.get(name).and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+impl List {
+    fn run(self) -> Result<ExitCode, Failure> {
+        let source = Source::open(&self.source)?;
+        let document = source.document("/api/v1/rules", &[])?;
+        let mut out = std::io::stdout().lock();
+        if matches!(self.output.output, Format::Json | Format::Ndjson) {
+            writeln!(out, "{}", document.trim_end())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let answer: Value = decode(&document)?;
+        let mut table = Table::new(&["level", "rule", "findings", "last", "id"]);
+        for rule in list(&answer, "rules") {
+            table.row(["level", "title", "findings", "last", "id"].map(|name| text(&rule, name)));
+        }
+        table.write(&mut out, Screen::detect())?;
+        for problem in list(&answer, "problems") {
+            writeln!(out, "left out: {}", printable(problem.as_str().unwrap_or_default()))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Files {
+    fn check(self) -> Result<ExitCode, Failure> {
+        let Loaded { rules, problems } = rules(&self.paths)?;
+        let mut out = std::io::stdout().lock();
+        for problem in &problems {
+            writeln!(out, "error: {}", printable(problem))?;
+        }
+        for problem in rules.lint() {
+            writeln!(out, "note: {}", printable(&problem.to_string()))?;
+        }
+        writeln!(out, "{} rules are sound, {} problems", rules.len(), problems.len())?;
+        Ok(code(problems.is_empty()))
+    }
+
+    fn test(self) -> Result<ExitCode, Failure> {
+        let Loaded { rules, problems } = rules(&self.paths)?;
+        let mut out = std::io::stdout().lock();
+        for problem in &problems {
+            writeln!(out, "error: {}", printable(problem))?;
+        }
+        let outcomes = testing::run_tests(&rules);
+        let mut failed = 0;
+        for outcome in &outcomes {
+            let Some(failure) = &outcome.failure else { continue };
+            failed += 1;
+            writeln!(out, "failed: {}:{} {} / {}", outcome.file, outcome.line, outcome.rule, outcome.test)?;
+            for line in failure.lines() {
+                writeln!(out, "    {}", printable(line))?;
+            }
+        }
+        writeln!(
+            out,
+            "{} rules, {} tests passed, {failed} failed, {} problems",
+            rules.len(),
+            outcomes.len() - failed,
+            problems.len()
+        )?;
+        Ok(code(failed == 0 && problems.is_empty()))
+    }
+}
+
+impl Explain {
+    fn run(self) -> Result<ExitCode, Failure> {
+        let Loaded { rules, problems } = rules(&self.rules)?;
+        let unknown = || {
+            let more = problems.first().map(|problem| format!("; {problem}")).unwrap_or_default();
+            Failure::Usage(format!("there is no rule `{}`{more}", self.rule))
+        };
+        let (meta, hit) = rules.find(&self.rule).ok_or_else(unknown)?;
+        let Some(hit) = hit else {
+            return Err(Failure::Usage(format!(
+                "`{}` is a correlation: it looks at hits of other rules; explain those",
+                meta.title
+            )));
+        };
+        let table = if self.span { Rows::Spans } else { Rows::Logs };
+        let mut out = std::io::stdout().lock();
+        let mut any = false;
+        for (number, record) in records(&self.file, self.span)?.iter().enumerate() {
+            let failed = |reason: String| Failure::Usage(format!("record {}: {reason}", number + 1));
+            let batch = testing::batch(table, &[record], BASE_US, 1).map_err(failed)?;
+            let Some(why) = rules.matcher().explain(&batch, table, 0, hit) else { continue };
+            any |= why.holds;
+            writeln!(out, "record {}: {}", number + 1, if why.holds { "matches" } else { "does not match" })?;
+            for line in why.to_string().lines() {
+                writeln!(out, "  {}", printable(line))?;
+            }
+        }
+        Ok(code(any))
+    }
+}
+
+/// The records of a file, a JSON object per line.
+fn records(path: &Path, span: bool) -> Result<Vec<TestRecord>, Failure> {
+    let failed = |error: std::io::Error| Failure::Failed(format!("{}: {error}", path.display()));
+    let input: Box<dyn std::io::Read> = match path.to_str() {
+        Some("-") => Box::new(std::io::stdin().lock()),
+        _ => Box::new(std::fs::File::open(path).map_err(failed)?),
+    };
+    let mut input = BufReader::new(input);
+    let mut records = Vec::new();
+    loop {
+        let mut line = String::new();
+        let bytes = input.by_ref().take(LINE_BYTES_MAX).read_line(&mut line).map_err(failed)?;
+        if bytes == 0 {
+            return Ok(records);
+        }
+        if line.trim().is_empty() {
+            continue;
+        }
+        let wrong = |reason: String| Failure::Usage(format!("{}: {reason}", path.display()));
+        let object: Map<String, Value> =
+            serde_json::from_str(&line).map_err(|error| wrong(format!("a line is no JSON object: {error}")))?;
+        let fields = object.into_iter().map(|(key, value)| (key, value_of(value))).collect();
+        records.push(TestRecord { at_us: 0, span, fields });
+    }
+}
+
+fn value_of(value: Value) -> TestValue {
+    match value {
+        Value::Null => TestValue::Null,
+        Value::Bool(value) => TestValue::Bool(value),
+        Value::Number(number) => match number.as_i64() {
+            Some(int) => TestValue::Int(int),
+            None => TestValue::Double(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Value::String(text) => TestValue::Text(text),
+        Value::Array(values) => TestValue::List(values.into_iter().map(value_of).collect()),
+        Value::Object(members) => {
+            TestValue::Map(members.into_iter().map(|(key, value)| (key, value_of(value))).collect())
+        }
+    }
+}
+
+impl Backtest {
+    fn run(self) -> Result<ExitCode, Failure> {
+        let texts = if self.paths.is_empty() { crate::detection::pack() } else { texts(&self.paths)? };
+        let joined: Vec<&str> = texts.iter().map(|(_, text)| text.as_ref()).collect();
+        let mut body = json!({"rules": joined.join("\n---\n")});
+        if let Some(members) = body.as_object_mut() {
+            members.extend(self.range.pairs().into_iter().map(|(name, value)| (name.to_owned(), value.into())));
+        }
+        let source = Source::open(&self.source)?;
+        let mut document = String::new();
+        source.post("/api/v1/rules/backtest", &body)?.read_to_string(&mut document)?;
+        let mut out = std::io::stdout().lock();
+        match self.output.output {
+            Format::Json => writeln!(out, "{}", document.trim_end())?,
+            format => {
+                let answer: Value = decode(&document)?;
+                let findings = list(&answer, "findings");
+                if format == Format::Ndjson {
+                    for finding in &findings {
+                        writeln!(out, "{finding}")?;
+                    }
+                } else {
+                    let mut table = Table::new(&["time", "level", "rule", "explanation"]);
+                    for finding in &findings {
+                        table.row(["time", "level", "title", "explanation"].map(|name| text(finding, name)));
+                    }
+                    table.write(&mut out, Screen::detect())?;
+                    for problem in list(&answer, "problems") {
+                        writeln!(out, "left out: {}", printable(problem.as_str().unwrap_or_default()))?;
+                    }
+                    writeln!(
+                        out,
+                        "\n{} findings of {} rules; {} of {} records match some rule",
+                        text(&answer, "total"),
+                        text(&answer, "rules"),
+                        text(&answer, "hits"),
+                        text(&answer, "records")
+                    )?;
+                }
+                return Ok(code(!(self.output.fail_empty && findings.is_empty())));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
