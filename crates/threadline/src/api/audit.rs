@@ -48,7 +48,14 @@ fn action(id: Id) -> Option<&'static str> {
         Id::Services => "services",
         Id::ContractScore => "contract_score",
         Id::Erase => "erase",
-        Id::Page | Id::Stats | Id::Health | Id::Metrics | Id::OpenApi => return None,
+        Id::Page
+        | Id::Asset
+        | Id::Check
+        | Id::Contract
+        | Id::Stats
+        | Id::Health
+        | Id::Metrics
+        | Id::OpenApi => return None,
     })
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::door::roles::{self, Port};
 
 use super::operations::{Kind, OPERATIONS, Operation, Parameter};
+use super::schemas;
 
 /// The document.
 pub(crate) fn document() -> Value {
@@ -80,7 +81,7 @@ fn operation(operation: &Operation) -> Value {
     value
 }
 
-fn reference(schema: &str) -> Value {
+pub(super) fn reference(schema: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{schema}")})
 }
 
@@ -127,21 +128,24 @@ fn parameter(parameter: &Parameter) -> Value {
     })
 }
 
-fn object(required: &[&str], properties: Value) -> Value {
+pub(super) fn object(required: &[&str], properties: Value) -> Value {
     json!({"type": "object", "required": required, "properties": properties})
 }
 
-fn text(doc: &str) -> Value {
+pub(super) fn text(doc: &str) -> Value {
     json!({"type": "string", "description": doc})
 }
 
-fn int(doc: &str) -> Value {
+pub(super) fn int(doc: &str) -> Value {
     json!({"type": "integer", "format": "int64", "description": doc})
+}
+
+pub(super) fn list(items: Value) -> Value {
+    json!({"type": "array", "items": items})
 }
 
 fn schemas() -> Value {
     let count = int("A count.");
-    let list = |items: Value| json!({"type": "array", "items": items});
     json!({
         "Any": {"type": "object"},
         "Text": {"type": "string"},
@@ -193,9 +197,16 @@ fn schemas() -> Value {
             "name": text("The field."),
             "values": list(object(&["value", "rows"], json!({"value": text("A value."), "rows": count}))),
         })),
-        "Traces": {"type": "object", "description": "Traces, newest first (docs/api.md)."},
-        "Trace": {"type": "object", "description": "A rebuilt request (docs/api.md)."},
-        "Services": {"type": "object", "description": "The graph of services (docs/api.md)."},
+        "Moment": schemas::moment(),
+        "Traces": schemas::traces(),
+        "Trace": schemas::trace(),
+        "TraceSpan": schemas::trace_span(),
+        "TraceLog": schemas::trace_log(),
+        "Requests": schemas::requests(),
+        "Services": schemas::services(),
+        "Contract": schemas::contract(),
+        "ContractUse": schemas::contract_use(),
+        "SeverityRange": schemas::severity_range(),
         "ContractScore": object(&["checked", "version", "senders"], json!({
             "checked": {"type": "boolean", "description": "Whether this hub checks records."},
             "version": text("Version of the contract; empty when records are not checked."),
@@ -217,7 +228,8 @@ fn schemas() -> Value {
                 }))),
             }))),
         })),
-        "Stats": {"type": "object", "description": "Counters of the store by table and in all."},
+        "Stats": schemas::stats(),
+        "TableStats": schemas::table_stats(),
         "EraseRequest": object(&["table", "query", "reason", "who"], json!({
             "table": {"enum": ["logs", "spans"]},
             "query": text("The search whose rows are deleted; must not be empty."),
