@@ -1,6 +1,6 @@
 // CodeMirror, set up for a search on one line and for SQL. Loaded when first needed. It lives in a shadow root: there its
 // styles are constructed sheets, which the page's policy against inline styles allows.
-import { acceptCompletion, autocompletion, type CompletionContext, type CompletionResult, completionKeymap, startCompletion, closeBrackets } from '@codemirror/autocomplete';
+import { acceptCompletion, autocompletion, closeBrackets, type CompletionContext, completionKeymap, type CompletionResult, completionStatus, selectedCompletionIndex, setSelectedCompletion, startCompletion } from '@codemirror/autocomplete';
 import { defaultKeymap, history, historyKeymap } from '@codemirror/commands';
 import { sql, type SQLNamespace, StandardSQL } from '@codemirror/lang-sql';
 import { HighlightStyle, syntaxHighlighting } from '@codemirror/language';
@@ -141,25 +141,26 @@ export function searchEditor(host: HTMLElement, options: SearchOptions): Editor 
     doc: options.text,
     selection: { anchor: options.text.length },
     extensions: [
-      look,
       EditorView.theme({ '.cm-scroller': { overflowX: 'auto', scrollbarWidth: 'none' } }),
+      look,
       history(),
       closeBrackets(),
       colours,
       fault,
       placeholder(options.placeholder),
-      EditorView.contentAttributes.of({ 'aria-label': options.label, 'aria-multiline': 'false', autocapitalize: 'off', spellcheck: 'false' }),
+      EditorView.contentAttributes.of({ 'aria-label': options.label, 'aria-multiline': 'false', tabindex: '0', autocapitalize: 'off', spellcheck: 'false' }),
       // One line: what is pasted over several becomes one.
       EditorState.transactionFilter.of((transaction) =>
         transaction.newDoc.lines > 1
           ? [transaction, { changes: lineEnds(transaction.newDoc.toString()), sequential: true }]
           : transaction,
       ),
-      autocompletion({ override: [source], icons: false, activateOnTyping: true, defaultKeymap: false, interactionDelay: 40 }),
+      autocompletion({ override: [source], icons: false, activateOnTyping: true, defaultKeymap: false, interactionDelay: 40, selectOnOpen: false }),
       Prec.highest(
         keymap.of([
-          { key: 'Tab', run: acceptCompletion },
+          { key: 'Tab', run: takeFirst },
           ...completionKeymap.filter((binding) => binding.key !== 'Enter'),
+          // A proposal is taken only by who has gone to it: a search that is written out runs.
           { key: 'Enter', run: (of) => acceptCompletion(of) || (options.onsubmit(), true) },
           { key: 'Mod-Enter', run: () => (options.onsubmit(), true) },
         ]),
@@ -171,6 +172,13 @@ export function searchEditor(host: HTMLElement, options: SearchOptions): Editor 
     ],
   });
   return editor(view(host, state));
+}
+
+/** Takes the chosen proposal, else the first. */
+function takeFirst(of: EditorView): boolean {
+  if (completionStatus(of.state) !== 'active') return false;
+  if (selectedCompletionIndex(of.state) === null) of.dispatch({ effects: setSelectedCompletion(0) });
+  return acceptCompletion(of);
 }
 
 function lineEnds(text: string) {
@@ -201,8 +209,9 @@ export function sqlEditor(host: HTMLElement, options: SqlOptions): Editor & { se
   const state = EditorState.create({
     doc: options.text,
     extensions: [
+      // What stands first wins.
+      EditorView.theme({ '.cm-content': { padding: '12px 16px' }, '.cm-scroller': { overflow: 'auto', lineHeight: '1.65' } }),
       look,
-      EditorView.theme({ '.cm-content': { padding: '10px 14px' }, '.cm-scroller': { overflow: 'auto', lineHeight: '1.6' } }),
       history(),
       closeBrackets(),
       language.of(support(options.schema)),
@@ -210,7 +219,7 @@ export function sqlEditor(host: HTMLElement, options: SqlOptions): Editor & { se
       fault,
       autocompletion({ icons: false }),
       EditorView.lineWrapping,
-      EditorView.contentAttributes.of({ 'aria-label': options.label, spellcheck: 'false' }),
+      EditorView.contentAttributes.of({ 'aria-label': options.label, tabindex: '0', spellcheck: 'false' }),
       Prec.highest(keymap.of([{ key: 'Mod-Enter', run: () => (options.onsubmit(), true) }, { key: 'Tab', run: acceptCompletion }])),
       keymap.of([...completionKeymap, ...defaultKeymap, ...historyKeymap]),
       EditorView.updateListener.of((update) => {

@@ -1,5 +1,7 @@
 // Keyboard shortcuts: each page says which it has, and the `?` sheet shows exactly those.
 
+import { untrack } from 'svelte';
+
 export interface Shortcut {
   /** As `KeyboardEvent.key`; two in a row are written `g s`. */
   keys: string;
@@ -15,9 +17,10 @@ class Keys {
 
   /** Adds shortcuts until the returned function is called. */
   add(shortcuts: readonly Shortcut[]): () => void {
-    this.shortcuts = [...this.shortcuts, ...shortcuts];
+    // Whoever adds them in an effect does not depend on what others add.
+    this.shortcuts = [...untrack(() => this.shortcuts), ...shortcuts];
     return () => {
-      this.shortcuts = this.shortcuts.filter((shortcut) => !shortcuts.includes(shortcut));
+      this.shortcuts = untrack(() => this.shortcuts).filter((shortcut) => !shortcuts.includes(shortcut));
     };
   }
 
@@ -43,7 +46,8 @@ function typing(event: KeyboardEvent): boolean {
   const target = event.composedPath()[0];
   if (!(target instanceof HTMLElement)) return false;
   if (target.isContentEditable || target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement) return true;
-  if (document.querySelector('dialog[open]') && event.key !== 'Escape') return true;
+  // An open dialog has its own keys, Escape too.
+  if (document.querySelector('dialog[open]')) return true;
   return target instanceof HTMLInputElement && !/^(checkbox|radio|button|range)$/.test(target.type);
 }
 

@@ -13,7 +13,7 @@ export interface Piece {
 
 const FIELD = /(@?"(?:[^"\\]|\\.)*"|@?[A-Za-z_][\w.\-/]*)(>=|<=|!=|:|=|>|<)/y;
 const STRING = /~?"(?:[^"\\]|\\.)*"?/y;
-const REGEX = /\/(?:[^/\\]|\\.|\/(?![\s)]|$))+\/?(?=[\s)]|$)/y;
+const REGEX = /\/(?:[^/\\]|\\.|\/(?![\s)]|$))+\/(?=[\s)]|$)/y;
 const WORD = /[^\s()]+/y;
 
 function match(pattern: RegExp, text: string, at: number): RegExpExecArray | null {

@@ -34,6 +34,15 @@ interface Stretch {
   failed?: boolean;
 }
 
+/** A round width for about a hundred buckets; undefined lets the hub choose. */
+function interval({ fromUs, toUs }: Question): string | undefined {
+  if (fromUs === undefined || toUs === undefined) return undefined;
+  const least = (toUs - fromUs) / 120 / 1e6;
+  const round = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400].find((seconds) => seconds >= least);
+  if (round === undefined) return `${Math.ceil(least / 86_400)}d`;
+  return round < 1 ? `${Math.round(round * 1000)}ms` : `${round}s`;
+}
+
 export class RowSource {
   /** Rows in all; undefined until they are counted. */
   total = $state<number | undefined>(undefined);
@@ -50,6 +59,7 @@ export class RowSource {
   private headWhole = false;
   private stretches: Stretch[] = [];
   private wanted: Stretch[] = [];
+  private looked: [number, number] = [0, 0];
   private running = 0;
   private clock = 0;
   private readonly abort = new AbortController();
@@ -84,7 +94,7 @@ export class RowSource {
       this.tookMs = performance.now() - started;
     })();
     const counted = (async () => {
-      const histogram = await get<Histogram>('/api/v1/histogram', this.params({ by: this.question.by, series: 8 }), signal);
+      const histogram = await get<Histogram>('/api/v1/histogram', this.params({ by: this.question.by, series: 8, interval: interval(this.question) }), signal);
       this.histogram = histogram;
       this.total = histogram.total;
       this.stretches = this.cut(histogram, 0, this.question.fromUs, this.question.toUs);
@@ -150,6 +160,7 @@ export class RowSource {
 
   /** Says what is looked at; what is missing of it is fetched, and nothing else any more. */
   look(from: number, to: number): void {
+    this.looked = [from, to];
     this.wanted = [];
     let index = Math.max(from, this.head.length);
     while (index < to) {
@@ -178,7 +189,8 @@ export class RowSource {
           stretch.busy = false;
           this.running -= 1;
           this.turn += 1;
-          this.pump();
+          // A long stretch may have become several, one of which is in sight.
+          this.look(...this.looked);
         });
     }
   }
