@@ -155,7 +155,7 @@ export function searchEditor(host: HTMLElement, options: SearchOptions): Editor 
           ? [transaction, { changes: lineEnds(transaction.newDoc.toString()), sequential: true }]
           : transaction,
       ),
-      autocompletion({ override: [source], icons: false, activateOnTyping: true, defaultKeymap: false, interactionDelay: 40, selectOnOpen: false }),
+      autocompletion({ override: [source], icons: false, activateOnTyping: true, defaultKeymap: false, interactionDelay: 0, selectOnOpen: false }),
       Prec.highest(
         keymap.of([
           { key: 'Tab', run: takeFirst },
@@ -176,7 +176,9 @@ export function searchEditor(host: HTMLElement, options: SearchOptions): Editor 
 
 /** Takes the chosen proposal, else the first. */
 function takeFirst(of: EditorView): boolean {
-  if (completionStatus(of.state) !== 'active') return false;
+  const status = completionStatus(of.state);
+  // Proposals are on their way: the focus stays.
+  if (status !== 'active') return status === 'pending';
   if (selectedCompletionIndex(of.state) === null) of.dispatch({ effects: setSelectedCompletion(0) });
   return acceptCompletion(of);
 }

@@ -7,7 +7,6 @@ const HIDDEN =
 /** A character's code as one would type it. */
 function code(character: string): string {
   const point = character.codePointAt(0) ?? 0;
-  if (point === 0x1b) return '\u241b';
   return point < 0x100 ? `\\x${point.toString(16).padStart(2, '0')}` : `\\u${point.toString(16).padStart(4, '0')}`;
 }
 

@@ -158,7 +158,7 @@ await test('hostile texts are texts, in every place', async () => {
   await close(page);
   const ansi = await open('/search?q=hostile.case:13', {});
   await ansi.waitForSelector('[role=grid] [role=row] .body');
-  check((await ansi.locator('[role=row] .body').first().innerText()).includes('\u241b[31mred'), 'an escape is shown as one');
+  check((await ansi.locator('[role=row] .body').first().innerText()).includes('\\x1b[31mred'), 'an escape is shown as one');
   await shot(ansi, 'hostile-ansi');
   await close(ansi);
 });

@@ -6,7 +6,7 @@ import { durationText, durationUs, fix, iso, readMoment, readRange, usOf, writeR
 import { differences, lay, linesOf, type Trace } from '../../src/lib/trace';
 
 it('hidden characters are shown', () => {
-  expect(oneLine('a\r\nb\u001b[31mc\u202ed\u0000')).toBe('a ↵ b␛[31mc\\u202ed\\x00');
+  expect(oneLine('a\r\nb\u001b[31mc\u202ed\u0000')).toBe('a ↵ b\\x1b[31mc\\u202ed\\x00');
   expect(shown('a\r\nb\tc\u200b')).toBe('a\nb\tc\\u200b');
   expect(oneLine('x'.repeat(10), 4)).toBe('xxxx…');
   expect(oneLine('né 🧵 مرحبا')).toBe('né 🧵 مرحبا');

@@ -387,3 +387,31 @@ pub(super) fn contract() -> Value {
         }),
     )
 }
+
+/// How well each service keeps the contract.
+pub(super) fn contract_score() -> Value {
+    object(
+        &["checked", "version", "senders"],
+        json!({
+            "checked": {"type": "boolean", "description": "Whether this hub checks records."},
+            "version": text("Version of the contract; empty when records are not checked."),
+            "senders": list(object(&["service", "version", "records", "violated", "score", "rules"], json!({
+                "service": text("`service.name`; empty when it was not sent."),
+                "version": text("`service.version`; empty when it was not sent."),
+                "records": int("Records that were checked since the hub's start."),
+                "violated": int("Records that break some rule."),
+                "score": {"type": "number", "minimum": 0, "maximum": 100, "description": "docs/contract.md, \"Score\"."},
+                "rules": list(object(&["rule", "records"], json!({
+                    "rule": text("Id of the rule."),
+                    "records": int("Records that break it."),
+                    "example": object(&["at", "found", "expected", "fix"], json!({
+                        "at": text("Field or attribute."),
+                        "found": text("What was there, without secrets; empty when that is nothing."),
+                        "expected": text("What was expected."),
+                        "fix": text("How to fix it."),
+                    })),
+                }))),
+            }))),
+        }),
+    )
+}
