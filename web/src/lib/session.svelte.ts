@@ -1,8 +1,11 @@
 // Who looks at the page. A hub without tokens needs no session; one with them answers 401 until there is one.
 
 export interface Who {
-  name?: string;
+  /** Of the token; null where the hub asks for none. */
+  name?: string | null;
   roles?: string[];
+  /** Known by a session, which can be ended. */
+  session?: boolean;
 }
 
 class Session {

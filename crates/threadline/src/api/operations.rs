@@ -109,6 +109,8 @@ const fn in_path(name: &'static str, doc: &'static str) -> Parameter {
     Parameter { name, kind: Kind::Text, in_path: true, required: true, doc }
 }
 
+const PAGE_TRACE: &[Parameter] = &[in_path("trace_id", "32 hex digits.")];
+
 /// An address of the page for people; what it shows stands in its query string, which only the page itself reads.
 const fn page(name: &'static str, path: &'static str, parameters: &'static [Parameter]) -> Operation {
     Operation {
@@ -475,7 +477,7 @@ pub(crate) static OPERATIONS: &[Operation] = &[
     page("page", "/", &[]),
     page("page_search", "/search", &[]),
     page("page_traces", "/traces", &[]),
-    page("page_trace", "/trace/{trace_id}", &[in_path("trace_id", "32 hex digits.")]),
+    page("page_trace", "/trace/{trace_id}", PAGE_TRACE),
     page("page_services", "/services", &[]),
     page("page_sql", "/sql", &[]),
     page("page_contract", "/contract", &[]),
