@@ -1,6 +1,7 @@
 // Rows as they are acknowledged. The newest few thousand are kept; who pauses sees them stand still, and none is lost
 // meanwhile that would fit.
 import { address, Problem, type Row, type Table } from './api';
+import { session } from './session.svelte';
 
 const KEPT = 5_000;
 
@@ -37,7 +38,11 @@ export class Live {
       if (data) {
         this.problem = new Problem(JSON.parse(data) as { status: number });
         this.stop();
-      } else this.state = this.source.readyState === EventSource.CLOSED ? 'lost' : 'connecting';
+      } else if (this.source.readyState === EventSource.CLOSED) {
+        this.state = 'lost';
+        // Perhaps the session has ended: an event source does not say.
+        void session.learn().catch(() => undefined);
+      } else this.state = 'connecting';
     });
     this.timer = setInterval(() => this.tick(), 250);
   }
