@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::compare::{Scratch, data};
 use crate::hub::{Addresses, Hub, Profile};
-use crate::{Result, hub, run, tools};
+use crate::{Result, hub, run, tools, web};
 
 /// The binary of the demo, unless `--dev` asks for the quickly built one.
 const PROFILE: Profile = Profile::Release;
@@ -26,6 +26,9 @@ pub(crate) fn run(options: &[&str]) -> Result<()> {
     let profile = if options.contains(&"--dev") { Profile::Dev } else { PROFILE };
     if let Some(tool) = tools::missing(tools::BUILD).first() {
         return Err(format!("missing: {}\nto get it: {}", tool.purpose, tool.remedy));
+    }
+    if let Err(error) = web::build() {
+        say(&format!("The page is not built ({}); the rest goes on.", error.trim()));
     }
     say("Building the hub. The first time takes a while: DataFusion is large.");
     let binary = hub::build(profile)?;
@@ -115,7 +118,7 @@ fn print_addresses(addresses: &Addresses, binary: &Path, once: bool) {
     say("Where it listens:");
     println!("  OTLP gRPC  http://{}{}", addresses.grpc, note(4317, addresses.grpc));
     println!("  OTLP HTTP  http://{}{}", addresses.http, note(4318, addresses.http));
-    println!("  API        http://{}{}", addresses.api, note(7311, addresses.api));
+    println!("  Page, API  http://{}{}", addresses.api, note(7311, addresses.api));
     println!("The binary is {}", binary.display());
 }
 

@@ -59,6 +59,59 @@ pub(crate) fn node() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// The packages of the page's lock file, in its own folder, where its tools look for them.
+pub(crate) fn web(folder: &Path) -> Result<()> {
+    let mut hasher = DefaultHasher::new();
+    read(&folder.join("package-lock.json"))?.hash(&mut hasher);
+    let hash = format!("{:016x}", hasher.finish());
+    let complete = folder.join("node_modules").join(COMPLETE);
+    if std::fs::read_to_string(&complete).is_ok_and(|found| found == hash) {
+        return Ok(());
+    }
+    println!("installing packages into {}", folder.join("node_modules").display());
+    let mut result = Ok(());
+    for _ in 0..ATTEMPTS {
+        let mut npm = Command::new("npm");
+        npm.current_dir(folder).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
+        result = run::show(&mut npm);
+        if result.is_ok() {
+            return std::fs::write(&complete, hash).map_err(|error| format!("{}: {error}", complete.display()));
+        }
+    }
+    result
+}
+
+/// Debian's Chromium: where it is. Who runs as root on Debian gets it installed.
+pub(crate) fn chromium() -> Result<PathBuf> {
+    let found = || ["chromium", "chromium-browser", "google-chrome"].iter().find_map(|name| which(name));
+    if let Some(path) = found() {
+        return Ok(path);
+    }
+    let remedy = "the browser tests need Chromium: apt-get install chromium";
+    let root = run::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+    if !root || which("apt-get").is_none() {
+        return Err(remedy.to_owned());
+    }
+    println!("installing Chromium");
+    let mut apt = Command::new("apt-get");
+    run::show(apt.args(["update", "-qq"]))?;
+    let mut apt = Command::new("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive").args([
+        "install",
+        "-y",
+        "-qq",
+        "--no-install-recommends",
+        "chromium",
+    ]);
+    run::show(&mut apt)?;
+    found().ok_or_else(|| remedy.to_owned())
+}
+
+fn which(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
 /// Makes a folder complete if it is not.
 fn installed(folder: &Path, install: &dyn Fn() -> Result<()>) -> Result<()> {
     let complete = folder.join(COMPLETE);

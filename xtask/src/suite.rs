@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::{Result, compare, demo, packages, run, tidy, tools};
+use crate::{Result, compare, demo, packages, run, tidy, tools, web};
 
 /// How the tests are run.
 struct Options {
@@ -36,10 +36,12 @@ struct Step {
 const STEPS: &[Step] = &[
     Step { name: "format", run: format },
     Step { name: "tidy", run: tidy },
+    Step { name: "web", run: page },
     Step { name: "unit", run: unit },
     Step { name: "fuzz", run: fuzz },
     Step { name: "compare", run: compare_answers },
     Step { name: "demo", run: demo_once },
+    Step { name: "browser", run: browser },
     Step { name: "lint", run: lint },
     Step { name: "deny", run: deny },
 ];
@@ -149,6 +151,26 @@ fn format(_: &Options) -> Result<Counts> {
 
 fn tidy(_: &Options) -> Result<Counts> {
     tidy::run(&[]).map(|()| ONE)
+}
+
+/// The page's types, units and build. Before the hub's tests, so that the hub has the page.
+fn page(_: &Options) -> Result<Counts> {
+    web::check().map(|passed| Counts { passed, ..Counts::default() })
+}
+
+/// The page in a real browser; it counts in the words of cargo's tests.
+fn browser(_: &Options) -> Result<Counts> {
+    let mut counts = Counts::default();
+    let result = web::browse(&mut |line| {
+        if let Some(found) = test_result(line) {
+            counts = found;
+        }
+    });
+    match result {
+        Err(error) if counts.failed == 0 => Err(error),
+        Ok(()) if counts.passed == 0 => Err("no test was run".to_owned()),
+        _ => Ok(counts),
+    }
 }
 
 /// Clippy over all crates and targets at once: a part of them would have other features and be built apart.

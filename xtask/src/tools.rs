@@ -48,11 +48,11 @@ pub(crate) const NEEDED: &[Tool] = &[
         remedy: "apt-get install python3-venv",
     },
     Tool {
-        purpose: "Node 20 or newer (senders)",
+        purpose: "Node 20 or newer (senders, the page)",
         probe: &["node", "-e", "process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)"],
         remedy: "apt-get install nodejs, or https://nodejs.org when that is older than 20",
     },
-    Tool { purpose: "npm (senders)", probe: &["npm", "--version"], remedy: "apt-get install npm" },
+    Tool { purpose: "npm (senders, the page)", probe: &["npm", "--version"], remedy: "apt-get install npm" },
     Tool { purpose: "curl (a sender)", probe: &["curl", "--version"], remedy: "apt-get install curl" },
 ];
 

@@ -50,7 +50,15 @@ fn action(id: Id) -> Option<&'static str> {
         Id::Rules => "rules",
         Id::Backtest => "backtest",
         Id::Erase => "erase",
-        Id::Page | Id::Detection | Id::Stats | Id::Health | Id::Metrics | Id::OpenApi => return None,
+        Id::Page
+        | Id::Asset
+        | Id::Check
+        | Id::Contract
+        | Id::Detection
+        | Id::Stats
+        | Id::Health
+        | Id::Metrics
+        | Id::OpenApi => return None,
     })
 }
 

@@ -15,6 +15,7 @@ mod page;
 mod params;
 mod problem;
 mod query;
+mod schemas;
 mod sql;
 mod stats;
 mod tail;
@@ -197,6 +198,10 @@ impl Api {
         entered: Entered,
     ) -> Result<Response<Body>, Problem> {
         let Entered { operation, parameter, caller, asked } = entered;
+        // The query string of a page is its state, which it reads by itself in the browser.
+        if operation.id == Id::Page {
+            return Ok(page::page(self, &head.headers));
+        }
         let params = Params::of(operation, &head.uri, self.clock.now_us())?;
         let body = match operation.bodies {
             [] => Document::default(),
@@ -221,7 +226,10 @@ impl Api {
         caller: &Caller,
     ) -> Result<Response<Body>, Problem> {
         match operation.id {
-            Id::Page => Ok(page::page(self)),
+            Id::Page => Ok(page::page(self, headers)),
+            Id::Asset => page::asset(parameter, headers),
+            Id::Check => params.search().map(|_| text("application/json", "{}".to_owned())),
+            Id::Contract => Ok(contract::contract(self)),
             Id::Search => query::search(self, params).await,
             Id::Tail => tail::tail(self, params, headers),
             Id::Histogram => query::histogram(self, params).await,

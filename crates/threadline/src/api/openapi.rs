@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::door::roles::{self, Port};
 
 use super::operations::{Kind, OPERATIONS, Operation, Parameter};
+use super::schemas;
 
 /// The document.
 pub(crate) fn document() -> Value {
@@ -80,7 +81,7 @@ fn operation(operation: &Operation) -> Value {
     value
 }
 
-fn reference(schema: &str) -> Value {
+pub(super) fn reference(schema: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{schema}")})
 }
 
@@ -127,22 +128,25 @@ fn parameter(parameter: &Parameter) -> Value {
     })
 }
 
-fn object(required: &[&str], properties: Value) -> Value {
+pub(super) fn object(required: &[&str], properties: Value) -> Value {
     json!({"type": "object", "required": required, "properties": properties})
 }
 
-fn text(doc: &str) -> Value {
+pub(super) fn text(doc: &str) -> Value {
     json!({"type": "string", "description": doc})
 }
 
-fn int(doc: &str) -> Value {
+pub(super) fn int(doc: &str) -> Value {
     json!({"type": "integer", "format": "int64", "description": doc})
+}
+
+pub(super) fn list(items: Value) -> Value {
+    json!({"type": "array", "items": items})
 }
 
 fn schemas() -> Value {
     let count = int("A count.");
-    let list = |items: Value| json!({"type": "array", "items": items});
-    json!({
+    let mut all = json!({
         "Any": {"type": "object"},
         "Text": {"type": "string"},
         "Events": {"type": "string", "description": "Server-sent events."},
@@ -193,84 +197,19 @@ fn schemas() -> Value {
             "name": text("The field."),
             "values": list(object(&["value", "rows"], json!({"value": text("A value."), "rows": count}))),
         })),
-        "Traces": {"type": "object", "description": "Traces, newest first (docs/api.md)."},
-        "Trace": {"type": "object", "description": "A rebuilt request (docs/api.md)."},
-        "Services": {"type": "object", "description": "The graph of services (docs/api.md)."},
-        "ContractScore": object(&["checked", "version", "senders"], json!({
-            "checked": {"type": "boolean", "description": "Whether this hub checks records."},
-            "version": text("Version of the contract; empty when records are not checked."),
-            "senders": list(object(&["service", "version", "records", "violated", "score", "rules"], json!({
-                "service": text("`service.name`; empty when it was not sent."),
-                "version": text("`service.version`; empty when it was not sent."),
-                "records": int("Records that were checked since the hub's start."),
-                "violated": int("Records that break some rule."),
-                "score": {"type": "number", "minimum": 0, "maximum": 100, "description": "docs/contract.md, \"Score\"."},
-                "rules": list(object(&["rule", "records"], json!({
-                    "rule": text("Id of the rule."),
-                    "records": int("Records that break it."),
-                    "example": object(&["at", "found", "expected", "fix"], json!({
-                        "at": text("Field or attribute."),
-                        "found": text("What was there, without secrets; empty when that is nothing."),
-                        "expected": text("What was expected."),
-                        "fix": text("How to fix it."),
-                    })),
-                }))),
-            }))),
-        })),
-        "Stats": {"type": "object", "description": "Counters of the store by table and in all."},
-        "Rules": object(&["rules", "problems"], json!({
-            "rules": list(object(&["id", "title", "level", "file", "findings"], json!({
-                "id": text("Its id; its title where it has none."),
-                "title": text("Title."),
-                "description": text("What it finds."),
-                "level": {"enum": ["informational", "low", "medium", "high", "critical"]},
-                "tags": list(text("Tag.")),
-                "references": list(text("Reference.")),
-                "false_positives": list(text("When it may be nothing.")),
-                "file": text("Where it stands."),
-                "line": int("Likewise, from 1."),
-                "tests": int("Tests that stand in it."),
-                "findings": int("Findings since the hub's start."),
-                "last": {"type": ["string", "null"], "description": "Event time of the last of them."},
-            }))),
-            "problems": list(text("What is wrong with a rule; it is left out.")),
-        })),
-        "BacktestRequest": object(&["rules"], json!({
-            "rules": text("Rules in Sigma's format, YAML."),
-            "from": text("Event times from here on; as in searches."),
-            "to": text("Event times before this."),
-            "since": text("Instead of both: so long until now, such as `30d`."),
-        })),
-        "Backtest": object(&["rules", "problems", "records", "hits", "findings"], json!({
-            "rules": int("Rules that ran."),
-            "problems": list(text("What is wrong with a rule; it is left out.")),
-            "records": int("Records and spans that were looked at."),
-            "hits": int("Those of them that some rule matches."),
-            "total": int("Findings in all; at most 10,000 are listed."),
-            "findings": list(json!({"type": "object", "description": "A finding (docs/detection.md)."})),
-        })),
-        "Detection": object(&["running", "rules", "lag_records", "findings"], json!({
-            "running": {"type": "boolean", "description": "Whether records are watched."},
-            "rules": int("Rules in use."),
-            "problems": int("Rules left out because something is wrong with them."),
-            "lag_records": int("Records and spans not looked at yet."),
-            "records": int("Records and spans looked at."),
-            "hits": int("Rules that matched one."),
-            "findings": int("Findings that were kept."),
-            "findings_lost": int("Findings that the store did not take."),
-            "late": int("Hits that came too late for their correlation."),
-            "evicted": int("Groups forgotten because a bound was hit."),
-            "groups": int("Groups of correlations that are remembered."),
-            "group_bytes": int("Their bytes."),
-            "series": int("Series of which it is known what is usual."),
-            "windows": int("Windows of them that were judged."),
-            "anomalies": int("Unusual ones that were told."),
-            "risks": list(object(&["field", "value", "risk"], json!({
-                "field": text("What it is, such as `client.address`."),
-                "value": text("Which."),
-                "risk": int("Risk of the last day."),
-            }))),
-        })),
+        "Moment": schemas::moment(),
+        "Traces": schemas::traces(),
+        "Trace": schemas::trace(),
+        "TraceSpan": schemas::trace_span(),
+        "TraceLog": schemas::trace_log(),
+        "Requests": schemas::requests(),
+        "Services": schemas::services(),
+        "Contract": schemas::contract(),
+        "ContractUse": schemas::contract_use(),
+        "SeverityRange": schemas::severity_range(),
+        "ContractScore": schemas::contract_score(),
+        "Stats": schemas::stats(),
+        "TableStats": schemas::table_stats(),
         "EraseRequest": object(&["table", "query", "reason", "who"], json!({
             "table": {"enum": ["logs", "spans"]},
             "query": text("The search whose rows are deleted; must not be empty."),
@@ -302,7 +241,17 @@ fn schemas() -> Value {
             "at": int("Where the search is wrong: byte offset of the first wrong character."),
             "len": int("How many bytes are wrong."),
         })),
-    })
+    });
+    let more = [
+        ("Rules", schemas::rules()),
+        ("BacktestRequest", schemas::backtest_request()),
+        ("Backtest", schemas::backtest()),
+        ("Detection", schemas::detection()),
+    ];
+    if let Some(all) = all.as_object_mut() {
+        all.extend(more.map(|(name, schema)| (name.to_owned(), schema)));
+    }
+    all
 }
 
 fn row() -> Value {

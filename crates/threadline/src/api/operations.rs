@@ -19,6 +19,8 @@ pub(crate) enum Id {
     Traces,
     Trace,
     Services,
+    Check,
+    Contract,
     ContractScore,
     Rules,
     Backtest,
@@ -28,6 +30,7 @@ pub(crate) enum Id {
     Health,
     Metrics,
     OpenApi,
+    Asset,
 }
 
 /// Type and bounds of a parameter.
@@ -103,6 +106,29 @@ const SINCE: Parameter = parameter("since", Kind::Duration, "The same as `from=n
 
 const fn limit(max: usize, default: usize, doc: &'static str) -> Parameter {
     parameter("limit", Kind::Integer { min: 1, max, default }, doc)
+}
+
+const fn in_path(name: &'static str, doc: &'static str) -> Parameter {
+    Parameter { name, kind: Kind::Text, in_path: true, required: true, doc }
+}
+
+const PAGE_TRACE: &[Parameter] = &[in_path("trace_id", "32 hex digits.")];
+
+const PAGE_REPLIES: &[Reply] = &[ok("text/html; charset=utf-8", "Text", "The page.")];
+
+/// An address of the page for people; what it shows stands in its query string, which only the page itself reads.
+const fn page(name: &'static str, path: &'static str, parameters: &'static [Parameter]) -> Operation {
+    Operation {
+        id: Id::Page,
+        name,
+        method: Method::GET,
+        path,
+        doc: "The page for people, at one of its addresses.",
+        parameters,
+        bodies: &[],
+        replies: PAGE_REPLIES,
+        problems: &[],
+    }
 }
 
 /// Bounds that every query has.
@@ -358,6 +384,28 @@ pub(crate) static OPERATIONS: &[Operation] = &[
         problems: QUERY_PROBLEMS,
     },
     Operation {
+        id: Id::Check,
+        name: "check",
+        method: Method::GET,
+        path: "/api/v1/check",
+        doc: "Whether a search can be read; nothing is searched. One that cannot is a problem that says where.",
+        parameters: &[Q],
+        bodies: &[],
+        replies: &[ok(JSON, "Any", "It can: an empty object.")],
+        problems: &[],
+    },
+    Operation {
+        id: Id::Contract,
+        name: "contract",
+        method: Method::GET,
+        path: "/api/v1/contract",
+        doc: "The contract in effect: events with their attributes, what every resource must have, and the rules.",
+        parameters: &[],
+        bodies: &[],
+        replies: &[ok(JSON, "Contract", "The contract.")],
+        problems: &[],
+    },
+    Operation {
         id: Id::ContractScore,
         name: "contractScore",
         method: Method::GET,
@@ -464,15 +512,23 @@ pub(crate) static OPERATIONS: &[Operation] = &[
         replies: &[ok(JSON, "Any", "OpenAPI 3.1.")],
         problems: &[],
     },
+    page("page", "/", &[]),
+    page("page_search", "/search", &[]),
+    page("page_traces", "/traces", &[]),
+    page("page_trace", "/trace/{trace_id}", PAGE_TRACE),
+    page("page_services", "/services", &[]),
+    page("page_sql", "/sql", &[]),
+    page("page_contract", "/contract", &[]),
+    page("page_hub", "/hub", &[]),
     Operation {
-        id: Id::Page,
-        name: "page",
+        id: Id::Asset,
+        name: "asset",
         method: Method::GET,
-        path: "/",
-        doc: "A page for people: what runs here and where things are.",
-        parameters: &[],
+        path: "/assets/{file}",
+        doc: "A file that the page needs. Its name carries a hash of its content.",
+        parameters: &[in_path("file", "Its name.")],
         bodies: &[],
-        replies: &[ok("text/html; charset=utf-8", "Text", "The page.")],
+        replies: &[ok("*/*", "Text", "The file.")],
         problems: &[],
     },
 ];
@@ -517,6 +573,9 @@ mod tests {
     fn paths_lead_to_operations() {
         for (method, path, want) in [
             (Method::GET, "/", "page "),
+            (Method::GET, "/trace/abc", "page_trace abc"),
+            (Method::GET, "/assets/index-1.js", "asset index-1.js"),
+            (Method::GET, "/assets/", "nothing"),
             (Method::GET, "/api/v1/search", "search "),
             (Method::HEAD, "/healthz", "health "),
             (Method::GET, "/api/v1/traces", "traces "),

@@ -320,8 +320,61 @@ fn the_hub_describes_itself() {
     ] {
         assert!(metrics.lines().any(|got| got == line), "{line}\n{metrics}");
     }
-    let page = get_ok(&hub, "/").text();
-    assert!(page.contains("/api/v1/search") && !page.contains("src="), "{page}");
     let golden = include_str!("../../../../docs/openapi.json");
     assert_eq!(get_ok(&hub, "/openapi.json").json(), serde_json::from_str::<Value>(golden).unwrap());
+}
+
+#[test]
+fn the_page_has_a_strict_policy_and_its_files_never_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = start(folder.path());
+    let page = get_ok(&hub, "/");
+    for path in
+        ["/search?q=a&since=4h", "/traces", "/trace/abc?span=1", "/services", "/sql", "/contract", "/hub"]
+    {
+        let other = get_ok(&hub, path);
+        assert_eq!(other.body, page.body, "{path}");
+        let policy = other.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'"), "{policy}");
+        assert!(
+            policy.contains("require-trusted-types-for 'script'") && !policy.contains("unsafe"),
+            "{policy}"
+        );
+        assert_eq!(other.headers["cache-control"], "no-cache");
+        assert_eq!(other.headers["x-content-type-options"], "nosniff");
+    }
+    let text = page.text();
+    assert!(!text.contains("<style") && !text.contains("style=") && !text.contains("<script>"), "{text}");
+    // Either the page was built into this binary, or it says how to do so.
+    let assets: Vec<&str> = text.split('"').filter(|part| part.starts_with("/assets/")).collect();
+    assert_eq!(assets.is_empty(), text.contains("cargo xtask web"), "{text}");
+    for asset in assets {
+        let plain = get_ok(&hub, asset);
+        assert_eq!(plain.headers["cache-control"], "public, max-age=31536000, immutable", "{asset}");
+        if !asset.ends_with(".js") {
+            continue;
+        }
+        assert_eq!(plain.headers["content-type"], "text/javascript; charset=utf-8");
+        let encoded = [("accept-encoding", "gzip, br")];
+        let brotli = send("GET", hub.addresses().api, asset, &encoded, b"");
+        assert_eq!(brotli.headers["content-encoding"], "br");
+        assert!(brotli.body.len() < plain.body.len() / 2);
+    }
+    assert_eq!(get(&hub, "/assets/nothing-1.js").status, 404);
+    assert_eq!(get(&hub, "/assets/..%2Findex.html").status, 404);
+    assert_eq!(get(&hub, "/nowhere").status, 404);
+}
+
+#[test]
+fn a_search_is_checked_without_searching() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = start(folder.path());
+    assert_eq!(get_ok(&hub, "/api/v1/check?q=service:a%20b").text(), "{}");
+    let wrong = get(&hub, "/api/v1/check?q=duration%3E250");
+    assert_eq!((wrong.status, &wrong.json()["at"]), (400, &9.into()), "{}", wrong.text());
+    let contract = get_ok(&hub, "/api/v1/contract").json();
+    let names: Vec<&str> =
+        contract["events"].as_array().unwrap().iter().map(|event| event["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"request.finished") && names.contains(&"security.audit"), "{names:?}");
+    assert!(contract["rules"].as_array().unwrap().iter().any(|rule| rule["id"] == "attribute.missing"));
 }

@@ -1,0 +1,72 @@
+// Who looks at the page. A hub without tokens needs no session; one with them answers 401 until there is one.
+
+export interface Who {
+  /** Of the token; null where the hub asks for none. */
+  name?: string | null;
+  roles?: string[];
+  /** Known by a session, which can be ended. */
+  session?: boolean;
+}
+
+class Session {
+  /** Some answer was 401: a token is needed. */
+  signedOut = $state(false);
+  /** Known after signing in, or when the hub said so. */
+  who = $state<Who | undefined>(undefined);
+  /** Counts sessions, so that pages ask again after signing in. */
+  turn = $state(0);
+
+  ended(): void {
+    this.signedOut = true;
+    this.who = undefined;
+  }
+
+  /** Asks who we are; a hub that has no sessions leaves it unknown. */
+  async learn(): Promise<void> {
+    const response = await fetch('/api/v1/session', { credentials: 'same-origin' });
+    if (response.ok) this.who = (await response.json()) as Who;
+    else if (response.status === 401) this.ended();
+  }
+
+  /** Trades a token for a session; an error is a sentence for people. */
+  async begin(token: string): Promise<string | undefined> {
+    let response: Response;
+    try {
+      response = await fetch('/api/v1/session', {
+        method: 'POST',
+        credentials: 'same-origin',
+        headers: { 'content-type': 'application/json', 'X-Threadline-CSRF': '1' },
+        body: JSON.stringify({ token }),
+      });
+    } catch {
+      return 'The hub does not answer. Is it running, and can this machine reach it?';
+    }
+    if (response.ok) {
+      this.signedOut = false;
+      this.turn += 1;
+      await this.learn();
+      return undefined;
+    }
+    if (response.status === 429) {
+      const wait = response.headers.get('retry-after');
+      return `Too many failures from this address. Try again ${wait ? `in ${wait} s` : 'later'}.`;
+    }
+    if (response.status === 401) return 'The hub does not know this token: it may be mistyped, expired or revoked.';
+    try {
+      return ((await response.json()) as { detail?: string }).detail ?? `The hub answered ${response.status}.`;
+    } catch {
+      return `The hub answered ${response.status}.`;
+    }
+  }
+
+  async end(): Promise<void> {
+    await fetch('/api/v1/session', {
+      method: 'DELETE',
+      credentials: 'same-origin',
+      headers: { 'X-Threadline-CSRF': '1' },
+    }).catch(() => undefined);
+    this.ended();
+  }
+}
+
+export const session = new Session();

@@ -1,0 +1,489 @@
+// The pages in a real browser, against a hub that holds an imported day and what `data.mjs` sends.
+//   THREADLINE_HUB=http://… THREADLINE_OTLP=http://… node tests/browser/run.mjs [part of a test's name …]
+import { createRequire } from 'node:module';
+import { readFileSync } from 'node:fs';
+import { HOSTILE, send } from './data.mjs';
+import { browser, check, close, finish, hub, open, same, shot, test, timing } from './harness.mjs';
+
+const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+// Fixed, so that what the page counts and what the test counts is the same.
+const HOUR = `from=${new Date(Date.now() - 3_600_000).toISOString()}&to=${new Date(Date.now() + 60_000).toISOString()}`;
+const DAY = 'from=2023-01-29T08:00:00Z&to=2023-01-29T16:00:00Z';
+
+const api = async (path) => {
+  const response = await fetch(hub + path);
+  check(response.ok, `${path}: ${response.status}`);
+  return response.json();
+};
+const rows = async (path) => {
+  const response = await fetch(hub + path);
+  check(response.ok, `${path}: ${response.status}`);
+  return (await response.text()).split('\n').filter(Boolean).map((line) => JSON.parse(line));
+};
+/** Until something is so; what is not so within ten seconds is a failure. */
+async function until(what, is, ms = 10_000) {
+  const end = performance.now() + ms;
+  for (;;) {
+    if (await is()) return;
+    check(performance.now() < end, `not within ${ms} ms: ${what}`);
+    await new Promise((done) => setTimeout(done, 40));
+  }
+}
+
+const known = await send(process.env.THREADLINE_OTLP ?? 'http://127.0.0.1:4318');
+const day = (await api(`/api/v1/count?${DAY}`)).count;
+const hasDay = day > 100_000;
+
+const PLACES = [
+  ['search', '/search', '[role=grid] [role=row] .body'],
+  ['search-day', `/search?${DAY}&q=severity%3E=warn`, '[role=grid] [role=row] .body'],
+  ['search-spans', '/search?table=spans', '[role=grid] [role=row] .duration'],
+  ['search-empty', '/search?q=nothinglikethis', '.empty'],
+  ['search-wrong', '/search?q=duration%3E250', '[role=alert]'],
+  ['traces', '/traces', '.scatter circle'],
+  ['trace', `/trace/${known.failed}`, '[role=grid] .bar'],
+  ['trace-large', `/trace/${known.large}`, '[role=grid] .bar'],
+  ['trace-logs-only', `/trace/${known.logsOnly}`, '.banner'],
+  ['trace-holes', `/trace/${known.holes}`, '.gaps'],
+  ['trace-compare', `/trace/${known.failed}?tab=compare`, 'table tbody tr'],
+  ['services', '/services', '.node'],
+  ['services-list', '/services?view=list', 'table tbody tr'],
+  ['service', '/services?service=payment', '.panel canvas'],
+  ['sql', `/sql?q=${encodeURIComponent("SELECT service, count(*) AS n FROM logs GROUP BY service ORDER BY n DESC")}`, '[role=gridcell]'],
+  ['contract', '/contract', '.sender'],
+  ['contract-events', '/contract?tab=events', '.sender'],
+  ['hub', '/hub', '.figures'],
+  ['nowhere', '/trace/00000000000000000000000000000001', '.empty'],
+];
+
+for (const [name, path, ready] of PLACES) {
+  await test(`page ${name}: drawn, no fault, axe finds nothing`, async () => {
+    const wrong = [];
+    const page = await open(path);
+    await page.waitForSelector(ready, { timeout: 15_000, state: 'attached' });
+    await page.waitForLoadState('networkidle', { timeout: 3_000 }).catch(() => undefined);
+    await page.evaluate(() => document.fonts.ready);
+    // By the debugger's protocol: the page's own policy lets no foreign script in.
+    await page.evaluate(axeSource);
+    for (const [theme, width] of [['light', 1280], ['dark', 1280], ['dark', 390], ['light', 390]]) {
+      await page.emulateMedia({ colorScheme: theme });
+      await page.setViewportSize({ width, height: width < 500 ? 844 : 800 });
+      await page.waitForTimeout(250);
+      await shot(page, `${name}-${theme}-${width}`);
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      if (wide > 0) wrong.push(`${name} at ${width}: ${wide} px wider than the window`);
+      const found = await page.evaluate(() => window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'], resultTypes: ['violations'] }));
+      wrong.push(...found.violations.map((one) => `${theme} ${width}: ${one.id} (${one.impact}): ${one.nodes.slice(0, 3).map((node) => `${node.target.join(' ')} ${node.failureSummary?.split('\n')[1] ?? ''}`).join(' | ')}`));
+    }
+    wrong.push(...page.faults);
+    page.faults.length = 0;
+    await close(page);
+    check(wrong.length === 0, wrong.join('\n'));
+  });
+}
+
+await test('first load: under 300 kB on the wire, nothing from elsewhere, a strict policy', async () => {
+  const page = await open('/', { bare: true });
+  const session = await page.context().newCDPSession(page);
+  await session.send('Network.enable');
+  const sizes = new Map();
+  const names = new Map();
+  session.on('Network.responseReceived', (event) => names.set(event.requestId, event.response));
+  session.on('Network.loadingFinished', (event) => sizes.set(event.requestId, event.encodedDataLength));
+  const answer = await page.goto(`${hub}/search`);
+  const policy = answer.headers()['content-security-policy'] ?? '';
+  for (const part of ["default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "require-trusted-types-for 'script'"]) check(policy.includes(part), `the policy lacks ${part}: ${policy}`);
+  check(!policy.includes('unsafe'), policy);
+  await page.waitForSelector('[role=grid] [role=row] .body');
+  const painted = await page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0);
+  timing('search: first contentful paint', painted);
+  timing('search: first rows', await page.evaluate(() => performance.now()));
+  await page.waitForLoadState('networkidle', { timeout: 4_000 }).catch(() => undefined);
+  let first = 0;
+  for (const [id, response] of names) {
+    const path = new URL(response.url).pathname;
+    const size = sizes.get(id) ?? 0;
+    if (path.startsWith('/assets/')) {
+      check(/immutable/.test(response.headers['cache-control'] ?? ''), `${path} is not immutable`);
+      check(/woff2$/.test(path) || /^(br|gzip)$/.test(response.headers['content-encoding'] ?? ''), `${path} is not compressed`);
+    }
+    if (!path.startsWith('/api/') && !/\/editor-/.test(path)) first += size;
+  }
+  console.log(`first load: ${(first / 1000).toFixed(1)} kB without answers and the lazily loaded editor`);
+  check(first > 10_000 && first < 300_000, `${first} bytes`);
+  await close(page);
+});
+
+await test('hostile texts are texts, in every place', async () => {
+  const places = [
+    '/search?q=hostile.case:*',
+    '/search?q=hostile.case:*&cols=hostile.value,hostile.case',
+    '/search?table=spans&q=service:hostile',
+    '/traces?service=hostile',
+    `/trace/${known.hostile}`,
+    '/services',
+    '/services?view=list&service=hostile',
+    `/sql?q=${encodeURIComponent("SELECT body, event_name, attr('hostile.value') AS v FROM logs WHERE matches('hostile.case:*')")}`,
+    '/contract',
+    `/trace/${known.hostile}?tab=compare`,
+    '/search?q=%3Cimg%20src%3Dx%20onerror%3Dwindow.hacked%3D1%3E',
+    '/%3Cscript%3Ewindow.hacked=1%3C/script%3E',
+  ];
+  for (const path of places.slice(0, -1)) {
+    const page = await open(path, { height: 2400 });
+    await page.waitForLoadState('networkidle', { timeout: 4_000 }).catch(() => undefined);
+    await page.waitForTimeout(300);
+    // Every row is opened once, so that its detail is drawn, too.
+    const lines = await page.locator('[role=grid] [role=row][aria-rowindex]').count();
+    for (let i = 0; i < Math.min(lines, HOSTILE.length + 4); i += 1) {
+      await page.locator('[role=grid]').first().focus();
+      await page.keyboard.press('ArrowDown');
+      await page.waitForTimeout(15);
+    }
+    await page.waitForTimeout(200);
+    const harm = await page.evaluate(() => ({
+      hacked: window.hacked,
+      scripts: [...document.scripts].filter((script) => !script.src).length,
+      foreign: document.querySelectorAll('main iframe, main img, main base, main meta, main style, main object, main embed, main math, [onerror], [onload]').length,
+      links: [...document.querySelectorAll('a[href]')].filter((link) => !/^(https?:|blob:)/.test(link.href)).length,
+      raw: /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/.test(document.body.innerText.replace(/[\n\t\r]/g, '')),
+    }));
+    same(harm, { scripts: 0, foreign: 0, links: 0, raw: false }, path);
+    await close(page);
+  }
+  // What was sent is what one reads: nothing was dropped on the way to the screen.
+  const page = await open('/search?q=hostile.case:0', {});
+  await page.waitForSelector('[role=grid] [role=row] .body');
+  await page.keyboard.press('j');
+  await page.waitForSelector('pre.body');
+  same(await page.locator('pre.body').innerText(), HOSTILE[0], 'the text of the first');
+  await close(page);
+  const ansi = await open('/search?q=hostile.case:13', {});
+  await ansi.waitForSelector('[role=grid] [role=row] .body');
+  check((await ansi.locator('[role=row] .body').first().innerText()).includes('\\x1b[31mred'), 'an escape is shown as one');
+  await shot(ansi, 'hostile-ansi');
+  await close(ansi);
+});
+
+await test('from an alert to the request that caused it: four clicks at most', async () => {
+  // An alert links to a search for what it is about.
+  const page = await open(`/search?q=${encodeURIComponent('service:edge event:request.finished http.response.status_code>=500')}`);
+  let clicks = 0;
+  const click = async (locator) => {
+    clicks += 1;
+    await locator.click();
+  };
+  await page.waitForSelector('[role=grid] [role=row] .body');
+  await click(page.locator('[role=grid] [role=row][aria-rowindex="1"]'));
+  await click(page.getByRole('link', { name: 'Whole trace' }));
+  await page.waitForSelector('.cause');
+  await click(page.locator('.cause'));
+  await page.waitForSelector('aside[aria-label=Span], aside[aria-label=Log]');
+  const said = await page.locator('.trace').innerText();
+  check(/connection refused by acquirer|upstream failed/.test(said), said.slice(0, 600));
+  check(clicks <= 4, `${clicks} clicks`);
+  await shot(page, 'cause');
+  await close(page);
+});
+
+await test('the address says everything: a link shows the same', async () => {
+  const page = await open('/search?q=service:payment');
+  await page.waitForSelector('[role=grid] [role=row] .body');
+  // A facet, a column, a row, the order.
+  await page.locator('.facet', { hasText: 'severity' }).locator('.value', { hasText: 'error' }).click();
+  await until('the facet is in the search', () => page.url().includes('severity:error'));
+  await page.getByRole('button', { name: 'Columns' }).click();
+  await page.locator('.columns label', { hasText: 'exception.type' }).click();
+  await page.keyboard.press('Escape');
+  await page.getByRole('button', { name: 'Time', exact: true }).click();
+  await page.locator('[role=grid] [role=row][aria-rowindex="2"]').click();
+  await page.waitForSelector('aside[aria-label=Record]');
+  const text = (of) => of.evaluate(() => [...document.querySelectorAll('[role=grid] [role=row]')].slice(0, 8).map((row) => row.textContent).join('\n') + document.querySelector('aside')?.querySelector('pre')?.textContent);
+  const here = await text(page);
+  check(here.includes('exception.type') && here.includes('ConnectError'), here);
+  const other = await open(page.url().slice(hub.length));
+  await other.waitForSelector('aside[aria-label=Record] pre');
+  await until('the same is shown', async () => (await text(other)) === here);
+  // And back takes the last step back.
+  await page.goBack();
+  check(!page.url().includes('order=oldest'), page.url());
+  await close(other);
+  await close(page);
+});
+
+await test('facets: a click asks for a value, another click leaves it out again, minus excludes it', async () => {
+  const page = await open(`/search?q=order&${HOUR}`);
+  await page.waitForSelector('.facet .value');
+  const total = async () => Number((await page.locator('.total b').innerText()).replace(/\D/g, ''));
+  await until('the count', async () => (await page.locator('.total b').count()) > 0);
+  const all = await total();
+  const service = page.locator('.facet', { has: page.getByRole('button', { name: 'service', exact: true }) });
+  const shop = service.locator('li', { hasText: 'shop' });
+  await shop.locator('.value').click();
+  await until('only shop', async () => page.url().includes('service:shop') && (await total()) < all);
+  const inside = await total();
+  same(inside, (await api(`/api/v1/count?q=order%20service:shop&${HOUR}`)).count, 'the count of shop');
+  await shop.locator('.value').click();
+  await until('all again', async () => !page.url().includes('service:shop') && (await total()) === all);
+  await shop.hover();
+  await shop.locator('.not').click();
+  await until('without shop', async () => page.url().includes('-service:shop') && (await total()) === all - inside);
+  await close(page);
+});
+
+await test('completion from the store, a fault under its character, trace ids lead to traces', async () => {
+  const page = await open('/search');
+  await page.waitForSelector('.host .cm-content, .host');
+  await until('the editor', () => page.evaluate(() => !!document.querySelector('.host')?.shadowRoot?.querySelector('.cm-content')));
+  await page.keyboard.press('/');
+  await page.keyboard.type('service:pay');
+  const proposals = () => page.evaluate(() => [...(document.querySelector('.host')?.shadowRoot?.querySelectorAll('.cm-tooltip-autocomplete li') ?? [])].map((li) => li.textContent));
+  await until('payment is proposed', async () => (await proposals()).some((one) => one.startsWith('payment')));
+  await page.keyboard.press('Tab');
+  await page.keyboard.type('severity>=error');
+  // Proposals may be open; who did not go to one gets what was written.
+  await page.keyboard.press('Enter');
+  await until('the search is in the address', () => page.url().includes('service:payment'));
+  await page.keyboard.press('/');
+  await page.keyboard.press('End');
+  await page.keyboard.type(' duration>250 x');
+  await until('the fault is marked', () => page.evaluate(() => document.querySelector('.host')?.shadowRoot?.querySelector('.tl-fault')?.textContent === '250'));
+  check((await page.locator('.complaint').innerText()).includes('unit'), 'it says what to do');
+  await shot(page, 'fault');
+  await page.keyboard.press('Control+A');
+  await page.keyboard.type(known.failed);
+  await page.keyboard.press('Enter');
+  await page.waitForURL(`**/trace/${known.failed}*`);
+  await close(page);
+});
+
+await test('the histogram is a ruler: dragging over it narrows the time', async () => {
+  const page = await open('/search');
+  await page.waitForSelector('.volume canvas');
+  const box = await page.locator('.volume .u-over').boundingBox();
+  const before = Number((await page.locator('.total b').innerText()).replace(/\D/g, ''));
+  await page.mouse.move(box.x + box.width * 0.3, box.y + 20);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width * 0.5, box.y + 30, { steps: 5 });
+  await page.mouse.up();
+  await until('the address has both ends', () => /from=.*to=/.test(page.url()));
+  await until('fewer rows', async () => Number((await page.locator('.total b').innerText()).replace(/\D/g, '')) < before);
+  await close(page);
+});
+
+await test('any row of a long answer is there at once, and none is shown twice', async () => {
+  const range = hasDay ? DAY : 'since=1h';
+  const table = 'spans';
+  const page = await open(`/search?table=${table}&${range}`);
+  await page.waitForSelector('[role=grid] [role=row] .body');
+  await until('counted', async () => (await page.locator('.total b').count()) > 0);
+  const total = Number((await page.locator('.total b').innerText()).replace(/\D/g, ''));
+  same(total, (await api(`/api/v1/count?table=${table}&${range}`)).count, 'rows');
+  const grid = page.locator('[role=grid]');
+  await grid.focus();
+  const started = performance.now();
+  await page.keyboard.press('End');
+  const last = page.locator(`[role=row][aria-rowindex="${total}"]`);
+  await last.locator('.body').waitFor();
+  timing(`spans: to row ${total} of ${total}`, performance.now() - started);
+  const [oldest] = await rows(`/api/v1/search?table=${table}&${range}&limit=1&order=oldest`);
+  check((await last.innerText()).includes(oldest.name), `${await last.innerText()} is not ${oldest.name}`);
+  // To the middle by the bar.
+  const jump = performance.now();
+  await page.evaluate(() => {
+    const scroller = document.querySelector('[role=grid]');
+    scroller.scrollTop = (scroller.scrollHeight - scroller.clientHeight) / 2;
+  });
+  await until('no row is a blank', async () => (await page.locator('[role=grid] .skeleton').count()) === 0 && (await page.locator('[role=grid] [role=row][aria-rowindex]').count()) > 10);
+  timing('spans: to the middle', performance.now() - jump);
+  const numbers = await page.locator('[role=grid] [role=row][aria-rowindex]').evaluateAll((list) => list.map((row) => Number(row.getAttribute('aria-rowindex'))));
+  check(numbers.every((number, i) => i === 0 || number === numbers[i - 1] + 1), 'rows follow each other');
+  check(Math.abs(numbers[0] - total / 2) < total / 10, `in the middle: ${numbers[0]} of ${total}`);
+  const times = await page.locator('[role=grid] [role=row][aria-rowindex] .time').allInnerTexts();
+  check(times.every((time, i) => i === 0 || time <= times[i - 1]), `newest first: ${times.slice(0, 3)}`);
+  // Frames while the wheel turns.
+  const frames = await page.evaluate(async () => {
+    const scroller = document.querySelector('[role=grid]');
+    const out = [];
+    let before = performance.now();
+    for (let i = 0; i < 60; i += 1) {
+      scroller.scrollTop += 54;
+      await new Promise(requestAnimationFrame);
+      const now = performance.now();
+      out.push(now - before);
+      before = now;
+    }
+    return out.sort((a, b) => a - b);
+  });
+  timing('spans: a frame while scrolling, 95th percentile', frames[Math.floor(frames.length * 0.95)]);
+  await close(page);
+});
+
+await test('a trace of 10,000 spans stays fluid', async () => {
+  const started = performance.now();
+  const page = await open(`/trace/${known.large}`);
+  await page.waitForSelector('[role=grid] .bar');
+  timing('trace of 10,000 spans: drawn', performance.now() - started);
+  await page.keyboard.press('x');
+  const rowsShown = async () => Number(await page.locator('[role=grid]').getAttribute('aria-rowcount'));
+  await until('all are open', async () => (await rowsShown()) >= 10_000);
+  const drawn = await page.locator('[role=grid] [role=row]').count();
+  check(drawn < 120, `${drawn} rows exist`);
+  const frames = await page.evaluate(async () => {
+    const scroller = document.querySelector('[role=grid]');
+    const out = [];
+    let before = performance.now();
+    for (let i = 0; i < 90; i += 1) {
+      scroller.scrollTop += 400;
+      await new Promise(requestAnimationFrame);
+      const now = performance.now();
+      out.push(now - before);
+      before = now;
+    }
+    return out.sort((a, b) => a - b);
+  });
+  timing('trace of 10,000 spans: a frame, 95th percentile', frames[Math.floor(frames.length * 0.95)]);
+  await page.keyboard.press('/');
+  await page.keyboard.type('step 9876');
+  await until('found', async () => (await page.locator('.find [role=status]').innerText()).includes('of 1'));
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('aside[aria-label=Span]');
+  check((await page.locator('aside[aria-label=Span] .name').innerText()) === 'step 9876', 'it is chosen');
+  await close(page);
+});
+
+await test('traces: what is missing is told, what is from logs alone is told, two are compared', async () => {
+  const logs = await open(`/trace/${known.logsOnly}`);
+  await logs.waitForSelector('.banner');
+  check((await logs.locator('.banner').innerText()).includes('No span of this request was received'), 'from logs alone');
+  await close(logs);
+  const holes = await open(`/trace/${known.holes}`);
+  await holes.waitForSelector('.gaps');
+  const gaps = await holes.locator('.gaps').innerText();
+  check(/parent span was not received/i.test(gaps) && gaps.includes('audit-trail'), gaps);
+  check((await holes.locator('.bar.missing').count()) > 0, 'the missing parent has a place');
+  await close(holes);
+  const two = await open(`/trace/${known.failed}?tab=compare&with=${known.fine}`);
+  await two.waitForSelector('.sum');
+  check(/failed against/.test(await two.locator('.sum').innerText()), 'both are told');
+  check((await two.locator('table tbody tr').count()) >= 4, 'operations side by side');
+  await close(two);
+});
+
+await test('live: what comes is shown at once, pausing keeps it waiting', async () => {
+  const page = await open('/search?live=1&q=live.case:*');
+  await page.waitForSelector('.pulse:not(.still)');
+  const say = async (n) => {
+    const response = await fetch(`${process.env.THREADLINE_OTLP ?? 'http://127.0.0.1:4318'}/v1/logs`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ resourceLogs: [{ resource: { attributes: [{ key: 'service.name', value: { stringValue: 'live' } }] }, scopeLogs: [{ logRecords: [{ timeUnixNano: `${Date.now()}000000`, severityNumber: 9, body: { stringValue: `live record ${n}` }, attributes: [{ key: 'live.case', value: { intValue: String(n) } }] }] }] }] }),
+    });
+    check(response.ok, `${response.status}`);
+  };
+  const sent = performance.now();
+  await say(1);
+  await page.waitForSelector('[role=row] .body >> text=live record 1');
+  timing('live: from sending to the screen', performance.now() - sent);
+  await page.keyboard.press('p');
+  await say(2);
+  await page.waitForSelector('.badge >> text=1 new');
+  check((await page.locator('[role=row] .body >> text=live record 2').count()) === 0, 'paused');
+  await page.keyboard.press('p');
+  await page.waitForSelector('[role=row] .body >> text=live record 2');
+  check((await page.locator('[role=row][aria-rowindex="1"] .body').innerText()).includes('live record 2'), 'the newest is first');
+  await close(page);
+});
+
+await test('exports hold what the search found', async () => {
+  const page = await open(`/search?q=service:payment%20severity:error&cols=exception.type&${HOUR}`);
+  await page.waitForSelector('[role=grid] [role=row] .body');
+  const want = (await api(`/api/v1/count?q=service:payment%20severity:error&${HOUR}`)).count;
+  const save = async (name) => {
+    await page.getByRole('button', { name: 'Export' }).click();
+    const [download] = await Promise.all([page.waitForEvent('download'), page.getByText(name, { exact: true }).click()]);
+    return readFileSync(await download.path(), 'utf8');
+  };
+  const ndjson = (await save('NDJSON')).trim().split('\n').map((line) => JSON.parse(line));
+  same(ndjson.length, want, 'rows of NDJSON');
+  const csv = (await save('CSV')).trim().split('\r\n');
+  same(csv.length - 1, want, 'rows of CSV');
+  same(csv[0], 'time,severity,service,event,exception.type,body,trace,span', 'the head of CSV');
+  await close(page);
+});
+
+await test('keyboard: from anywhere to anywhere, and the sheet says how', async () => {
+  const page = await open('/search');
+  await page.waitForSelector('[role=grid] [role=row] .body');
+  await page.keyboard.press('?');
+  await page.waitForSelector('dialog[open]');
+  check((await page.locator('dialog').innerText()).includes('Follow live'), 'it lists this page');
+  await shot(page, 'help');
+  await page.keyboard.press('Escape');
+  await page.keyboard.press('j');
+  await page.keyboard.press('j');
+  await page.waitForSelector('[role=row][aria-rowindex="2"][aria-selected=true]');
+  for (const [key, path] of [['t', '/traces'], ['v', '/services'], ['q', '/sql'], ['c', '/contract'], ['h', '/hub'], ['s', '/search']]) {
+    await page.locator('#main').focus();
+    await page.keyboard.press('g');
+    await page.keyboard.press(key);
+    await page.waitForURL(`**${path}*`);
+    await page.waitForTimeout(150);
+    // The SQL page's editor takes the keys.
+    await page.evaluate(() => document.activeElement?.blur?.());
+  }
+  const before = await page.locator('.rail .tools').innerText();
+  await page.keyboard.press('u');
+  check((await page.locator('.rail .tools').innerText()) !== before, 'the zone changes');
+  await close(page);
+});
+
+await test('times: local zone and UTC say the same moment', async () => {
+  const page = await open('/search?q=service:payment', { zone: 'America/New_York' });
+  await page.waitForSelector('[role=grid] [role=row] .body');
+  const seen = async () => (await page.locator('[role=row][aria-rowindex="1"] .time').innerText()).slice(-12);
+  const local = await seen();
+  await page.keyboard.press('u');
+  await until('another time', async () => (await seen()) !== local);
+  const utc = await seen();
+  const [row] = await rows('/api/v1/search?q=service:payment&since=1h&limit=1');
+  same(utc, row.time.slice(11, 23), 'UTC');
+  const there = new Date(row.time).toLocaleTimeString('en-GB', { timeZone: 'America/New_York', hour12: false });
+  check(local.startsWith(there), `${local} is ${there}`);
+  await close(page);
+});
+
+await test('a hub with tokens: any 401 asks for one, a good one brings the page back', async () => {
+  const page = await open('/', { bare: true });
+  // The hub of this run has no tokens; these answers are what one with tokens gives.
+  let signedIn = false;
+  const sent = [];
+  await page.route('**/api/v1/**', async (route) => {
+    const request = route.request();
+    if (new URL(request.url()).pathname === '/api/v1/session') {
+      if (request.method() === 'POST') {
+        sent.push({ csrf: request.headers()['x-threadline-csrf'], body: request.postDataJSON() });
+        signedIn = request.postDataJSON().token === 'tl_good';
+        return route.fulfill({ status: signedIn ? 200 : 401, contentType: 'application/json', body: signedIn ? '{"name":"alice","roles":["read"],"session":true}' : '{"status":401,"detail":"no good token"}' });
+      }
+      return route.fulfill({ status: signedIn ? 200 : 401, contentType: 'application/json', body: signedIn ? '{"name":"alice","roles":["read"],"session":true}' : '{"status":401}' });
+    }
+    if (!signedIn) return route.fulfill({ status: 401, contentType: 'application/problem+json', body: '{"type":"urn:threadline:problem:unauthenticated","title":"unauthenticated","status":401,"detail":"no token"}' });
+    return route.continue();
+  });
+  await page.goto(`${hub}/search`);
+  await page.getByLabel('Token').fill('tl_wrong');
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await until('it says so', async () => (await page.locator('[role=alert]').innerText()).includes('does not know'));
+  await shot(page, 'sign-in');
+  await page.getByLabel('Token').fill('tl_good');
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.waitForSelector('[role=grid] [role=row] .body');
+  check((await page.getByRole('button', { name: 'Sign out' }).count()) === 1, 'one can sign out');
+  same(sent.map((one) => one.csrf), ['1', '1'], 'every write says that the page itself asks');
+  check((await page.evaluate(() => JSON.stringify({ ...localStorage, ...sessionStorage }))).includes('tl_') === false, 'no token is kept where scripts can read it');
+  await close(page);
+});
+
+await finish();
+void browser;
