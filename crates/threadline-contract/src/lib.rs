@@ -19,6 +19,7 @@ mod guard;
 pub mod page;
 pub mod registry;
 pub mod rules;
+pub mod rust_events;
 pub mod score;
 pub mod secrets;
 mod yaml;
