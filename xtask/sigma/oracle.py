@@ -283,7 +283,13 @@ def generated_events():
     return events
 
 
-GENERATED = []
+GENERATED = [
+    (
+        "small numbers as times: SQLite takes them for Julian days, we for seconds since 1970",
+        lambda rule, event: any(part in json.dumps(rule["detection"]) for part in TIME_PARTS) and "num" in event,
+    ),
+]
+TIME_PARTS = ["|minute", "|hour", "|day", "|month", "|year"]
 
 BASES = [
     {"title": letter, "id": None, "name": letter, "logsource": {"category": "c"},

@@ -289,7 +289,7 @@ impl<'o> Assembly<'o> {
         let number = self.rules.len() as RuleId;
         let names = [Some(meta.id.clone()).filter(|id| !id.is_empty()), meta.name.clone()];
         for name in names.into_iter().flatten() {
-            if let Some(other) = self.by_name.get(&name) {
+            if let Some(other) = self.by_name.get(&name).filter(|other| **other != number) {
                 let other = self.rules.get(*other as usize).map_or("", |rule| rule.meta.file.as_str());
                 return Err(Fault::new(
                     meta.line,

@@ -31,6 +31,7 @@ fn record(at_s: f64, fields: &[(&str, &str)]) -> TestRecord {
 const BASE: &str = "
 title: a
 id: a
+name: a
 logsource: { category: c }
 detection: { s: { e: a }, condition: s }
 ---

@@ -10,7 +10,7 @@ use crate::sigma::rule::{Comparison, Detection, Item, Network, TimePart, Value};
 use crate::text;
 
 /// Bytes that a regular expression may take once compiled.
-const REGEX_BYTES_MAX: usize = 2 << 20;
+const REGEX_BYTES_MAX: usize = 10 << 20;
 
 /// An expression over tests.
 #[derive(Clone, Debug, PartialEq)]
@@ -209,15 +209,17 @@ fn of_pattern(keyword: bool, pattern: &Pattern, cased: bool) -> Check {
 
 /// A regular expression within bounds.
 pub(crate) fn compile_regex(source: &str) -> std::result::Result<regex::Regex, String> {
-    regex::RegexBuilder::new(source)
-        .size_limit(REGEX_BYTES_MAX)
-        .dfa_size_limit(REGEX_BYTES_MAX)
-        .build()
-        .map_err(|error| {
+    let mut builder = regex::RegexBuilder::new(source);
+    builder.size_limit(REGEX_BYTES_MAX).dfa_size_limit(REGEX_BYTES_MAX).build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => {
+            format!("regular expression `{source}`: takes more than {REGEX_BYTES_MAX} bytes: repeat less, or use (?-u)")
+        }
+        error => {
             let reason = error.to_string();
-            let reason = reason.lines().last().unwrap_or_default().trim().to_owned();
-            format!("regular expression `{source}`: {reason}: look-around and back-references are not taken")
-        })
+            let reason = reason.lines().last().unwrap_or_default().trim().trim_end_matches('.').to_owned();
+            format!("regular expression `{source}`: {reason}; look-around and back-references are not taken")
+        }
+    })
 }
 
 fn join(mut parts: Vec<Expr>, many: fn(Vec<Expr>) -> Expr) -> Expr {

@@ -97,9 +97,20 @@ fn meta(node: &Node, file: &str) -> Result<Meta> {
         author: text("author")?,
         tags: texts("tags")?,
         references: texts("references")?,
-        false_positives: texts("falsepositives")?,
+        false_positives: remarks(node.get("falsepositives")),
         version: hasher.digest(),
     })
+}
+
+/// Texts for people. `- Backups: they run at night` is a mapping to YAML; it is meant as a text.
+fn remarks(node: Option<&Node>) -> Vec<String> {
+    let mut out = Vec::new();
+    for element in node.map_or(&[][..], Node::elements) {
+        out.extend(element.text().map(str::to_owned));
+        let members = element.members().iter();
+        out.extend(members.map(|(key, value)| format!("{key}: {}", value.text().unwrap_or_default())));
+    }
+    out
 }
 
 /// Content, not layout; tests of a rule do not make another version of it.
