@@ -10,6 +10,7 @@ mod hub;
 mod packages;
 mod run;
 mod shop;
+mod sigma;
 mod suite;
 mod tidy;
 mod tools;
@@ -32,6 +33,7 @@ usage: cargo xtask COMMAND
   bench [--quick] [OPTION…]     measure Threadline and its peers, write docs/benchmarks.md (bench --help: all options)
   compare                       the hub's answers against plain Python, over the TrainTicket day
   web                           build the page (web/dist), which the next build of the hub puts into the binary
+  sigma                         the rule engine against pySigma with its SQLite backend
   shop DIR                      write the generated demo data, logs.ndjson and spans.ndjson, into DIR
 ";
 
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Some((&"bench", options)) => bench::run(options),
         Some((&"compare", [])) => compare::run(),
         Some((&"web", [])) => web::build(),
+        Some((&"sigma", [])) => sigma::run(),
         Some((&"shop", [folder])) => shop::write(&PathBuf::from(folder)).map(|_| ()),
         Some((&("help" | "--help" | "-h"), _)) => {
             print!("{USAGE}");

@@ -29,8 +29,7 @@ fn main() -> Result<(), Failure> {
     read_folder(Path::new(rules), &mut files)?;
     files.sort();
     let sources: Vec<SourceFile<'_>> = files.iter().map(|(name, text)| SourceFile { name, text }).collect();
-    let (rules, problems) =
-        RuleSet::compile(&sources, &Options { any_log_source: true, ..Options::default() });
+    let (rules, problems) = RuleSet::compile(&sources, &Options { any_log_source: true, ..Options::default() });
     for problem in problems {
         println!("{}", json!({ "refused": problem.file, "why": problem.what }));
     }
@@ -68,7 +67,9 @@ fn correlations(rules: RuleSet, records: Vec<TestRecord>) -> Result<(), Failure>
 fn record(event: &Value, timed: bool) -> TestRecord {
     let members = event.as_object().into_iter().flatten();
     let at = event.get("timestamp").and_then(Value::as_f64).filter(|_| timed).unwrap_or(0.0);
-    let fields = members.filter(|(key, _)| !timed || *key != "timestamp").map(|(key, value)| (key.clone(), convert(value)));
+    let fields = members
+        .filter(|(key, _)| !timed || *key != "timestamp")
+        .map(|(key, value)| (key.clone(), convert(value)));
     TestRecord { at_us: (at * 1e6) as i64, span: false, fields: fields.collect() }
 }
 

@@ -129,7 +129,9 @@ impl Finding {
             let of_table = self.evidence.iter().filter(|evidence| evidence.table == table);
             of_table.map(|evidence| evidence.seq.to_string()).collect::<Vec<_>>().join(",")
         };
-        for (table, key) in [(Table::Logs, "threadline.finding.log_seqs"), (Table::Spans, "threadline.finding.span_seqs")] {
+        for (table, key) in
+            [(Table::Logs, "threadline.finding.log_seqs"), (Table::Spans, "threadline.finding.span_seqs")]
+        {
             let seqs = list(table);
             if !seqs.is_empty() {
                 out.push((key.to_owned(), Text(seqs)));

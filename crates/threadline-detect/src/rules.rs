@@ -123,7 +123,8 @@ pub(crate) enum Source {
 }
 
 /// Well-known entities, in the order in which findings name them.
-const ENTITIES: [&str; 6] = ["client.address", "user.id", "enduser.id", "user.name", "service.name", "network.peer.address"];
+const ENTITIES: [&str; 6] =
+    ["client.address", "user.id", "enduser.id", "user.name", "service.name", "network.peer.address"];
 
 impl RuleSet {
     /// Compiles files. The rules that are broken are left out and listed.
@@ -172,7 +173,9 @@ impl RuleSet {
                 say("has no `description`: say what it finds, for those whom it wakes");
             }
             if rule.extension.tests.is_empty() {
-                say("has no tests: write records that it must and must not find under `threadline: { tests: … }`");
+                say(
+                    "has no tests: write records that it must and must not find under `threadline: { tests: … }`",
+                );
             }
             if let Body::Single { hit, .. } = rule.body
                 && self.matcher.is_asked_always(hit)
@@ -286,9 +289,12 @@ impl<'o> Assembly<'o> {
         let number = self.rules.len() as RuleId;
         let names = [Some(meta.id.clone()).filter(|id| !id.is_empty()), meta.name.clone()];
         for name in names.into_iter().flatten() {
-            if let Some(other) = self.by_name.get(&name) {
+            if let Some(other) = self.by_name.get(&name).filter(|other| **other != number) {
                 let other = self.rules.get(*other as usize).map_or("", |rule| rule.meta.file.as_str());
-                return Err(Fault::new(meta.line, format!("`{name}` is also in {other}: give it another id or name")));
+                return Err(Fault::new(
+                    meta.line,
+                    format!("`{name}` is also in {other}: give it another id or name"),
+                ));
             }
             self.by_name.insert(name, number);
         }
@@ -342,7 +348,9 @@ impl<'o> Assembly<'o> {
         let group_by = finder.map_or(Vec::new(), |finder| finder.group_by().to_vec());
         let values = match finder {
             Some(Finder::NewValue { fields, .. }) => fields.clone(),
-            Some(Finder::Absence { sequence: Some(field), .. } | Finder::Baseline { value: Some(field), .. }) => {
+            Some(
+                Finder::Absence { sequence: Some(field), .. } | Finder::Baseline { value: Some(field), .. },
+            ) => {
                 vec![field.clone()]
             }
             _ => Vec::new(),
@@ -360,7 +368,8 @@ impl<'o> Assembly<'o> {
     }
 
     fn push(&mut self, meta: Meta, extension: Extension, entities: &[String], body: Body, generates: bool) {
-        let id: Arc<str> = if meta.id.is_empty() { meta.title.as_str().into() } else { meta.id.as_str().into() };
+        let id: Arc<str> =
+            if meta.id.is_empty() { meta.title.as_str().into() } else { meta.id.as_str().into() };
         let suppress_by = extension.suppress.as_ref().map_or(Vec::new(), |suppress| suppress.by.clone());
         let seed = xxhash_rust::xxh3::xxh3_64_with_seed(id.as_bytes(), meta.version);
         let compiled = Compiled {
@@ -418,7 +427,8 @@ impl<'o> Assembly<'o> {
         let mut rules = Vec::new();
         for name in &correlation.rules {
             let found = self.by_name.get(name).copied();
-            let by_title = || self.rules.iter().position(|rule| rule.meta.title == *name).map(|at| at as RuleId);
+            let by_title =
+                || self.rules.iter().position(|rule| rule.meta.title == *name).map(|at| at as RuleId);
             let found = found.or_else(by_title);
             rules.push(found.ok_or_else(|| {
                 Fault::new(line, format!("looks at rule `{name}`, which is not there, or is broken itself"))
@@ -426,7 +436,10 @@ impl<'o> Assembly<'o> {
         }
         for alias in &correlation.aliases {
             if let Some((name, _)) = alias.fields.iter().find(|(name, _)| !correlation.rules.contains(name)) {
-                return Err(Fault::new(line, format!("alias `{}` names rule `{name}`, which is not in `rules`", alias.name)));
+                return Err(Fault::new(
+                    line,
+                    format!("alias `{}` names rule `{name}`, which is not in `rules`", alias.name),
+                ));
             }
         }
         let mut group_fields = Vec::new();
@@ -476,7 +489,11 @@ impl<'o> Assembly<'o> {
         let Some(Body::Correlation(inner)) = self.rules.get(rule as usize).map(|rule| &rule.body) else {
             return Ok(Source::Missing);
         };
-        Ok(inner.group_names.iter().position(|known| known.as_ref() == own).map_or(Source::Missing, Source::Group))
+        Ok(inner
+            .group_names
+            .iter()
+            .position(|known| known.as_ref() == own)
+            .map_or(Source::Missing, Source::Group))
     }
 }
 
@@ -499,8 +516,11 @@ fn tables(rule: &Rule) -> Tables {
 /// Records that name the rule's log source themselves.
 fn of_log_source(rule: &Rule) -> Vec<Expr> {
     let source = &rule.log_source;
-    let parts =
-        [("sigma.product", &source.product), ("sigma.category", &source.category), ("sigma.service", &source.service)];
+    let parts = [
+        ("sigma.product", &source.product),
+        ("sigma.category", &source.category),
+        ("sigma.service", &source.service),
+    ];
     let test = |(field, value): (&str, &Option<String>)| {
         let check = Check::Equals(value.as_ref()?.to_lowercase(), Case::Folded);
         Some(Expr::Test(Test { field: Some(field.to_owned()), check }))

@@ -89,7 +89,10 @@ fn write(value: &TestValue, out: &mut String) {
 
 /// Fields that are a resource's.
 fn is_resource(key: &str) -> bool {
-    key.starts_with("service.") || key.starts_with("deployment.") || key.starts_with("host.") || key.starts_with("k8s.")
+    key.starts_with("service.")
+        || key.starts_with("deployment.")
+        || key.starts_with("host.")
+        || key.starts_with("k8s.")
 }
 
 /// A batch of one table, with sequence numbers from `seq` on. `base_us` is the event time of offset 0.
@@ -112,7 +115,13 @@ pub fn batch(table: Table, records: &[&TestRecord], base_us: i64, seq: i64) -> R
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| error.to_string())
 }
 
-fn push(builder: &mut BatchBuilder, table: Table, record: &TestRecord, base_us: i64, seq: i64) -> Result<(), String> {
+fn push(
+    builder: &mut BatchBuilder,
+    table: Table,
+    record: &TestRecord,
+    base_us: i64,
+    seq: i64,
+) -> Result<(), String> {
     let fields: Vec<(&str, Owned)> =
         record.fields.iter().map(|(key, value)| (key.as_str(), Owned::new(value))).collect();
     let of = |name: &str| fields.iter().find(|(key, _)| *key == name).map(|(_, value)| value);
@@ -121,9 +130,16 @@ fn push(builder: &mut BatchBuilder, table: Table, record: &TestRecord, base_us: 
     builder.set_resource(&ResourceView { attributes: &resource, ..ResourceView::default() });
     let own = match table {
         Table::Logs => &["body", "event_name", "severity_number", "severity_text", "trace_id", "span_id"][..],
-        Table::Spans => {
-            &["name", "kind", "duration_ns", "status_code", "status_message", "trace_id", "span_id", "parent_span_id"]
-        }
+        Table::Spans => &[
+            "name",
+            "kind",
+            "duration_ns",
+            "status_code",
+            "status_message",
+            "trace_id",
+            "span_id",
+            "parent_span_id",
+        ],
     };
     let attributes: Vec<(&str, Value<'_>)> = fields
         .iter()
@@ -133,7 +149,8 @@ fn push(builder: &mut BatchBuilder, table: Table, record: &TestRecord, base_us: 
     let time = u64::try_from(base_us.saturating_add(record.at_us)).unwrap_or(0).saturating_mul(1000);
     let text = |name: &str| of(name).and_then(Owned::text);
     let int = |name: &str| of(name).and_then(Owned::int);
-    let trace_id = text("trace_id").map(|hex| TraceId::from_hex(hex).ok_or(format!("trace_id `{hex}` is no id")));
+    let trace_id =
+        text("trace_id").map(|hex| TraceId::from_hex(hex).ok_or(format!("trace_id `{hex}` is no id")));
     let span_id = text("span_id").map(|hex| SpanId::from_hex(hex).ok_or(format!("span_id `{hex}` is no id")));
     let (trace_id, span_id) = (trace_id.transpose()?, span_id.transpose()?);
     let done = match table {
@@ -219,7 +236,9 @@ fn run_test(rules: &Arc<RuleSet>, number: usize, test: &Test) -> Result<(), Stri
                 let table = table_of(record);
                 let batch = batch(table, &[record], BASE_US, 1)?;
                 let mut found = false;
-                rules.matcher.scan(&batch, table, &mut Scratch::default(), |_, hits| found = hits.contains(&hit));
+                rules
+                    .matcher
+                    .scan(&batch, table, &mut Scratch::default(), |_, hits| found = hits.contains(&hit));
                 if found != want {
                     let why = rules.matcher.explain(&batch, table, 0, hit);
                     let why = why.map(|why| why.to_string()).unwrap_or_default();

@@ -34,13 +34,20 @@ pub(crate) fn fold_into<'a>(text: &'a str, buffer: &'a mut String) -> &'a str {
 
 /// A number as both a rule's and a record's are written: whole ones without a fraction.
 pub(crate) fn number_text(number: f64) -> String {
-    if number.fract() == 0.0 && number.abs() < 1e15 { format!("{}", number as i64) } else { format!("{number}") }
+    if number.fract() == 0.0 && number.abs() < 1e15 {
+        format!("{}", number as i64)
+    } else {
+        format!("{number}")
+    }
 }
 
 /// A duration such as `5m`: a count and one of s, m, h, d, w, M (30.44 days), y (365.2425 days). In µs.
 pub(crate) fn duration(text: &str, line: usize, what: &str) -> Result<i64> {
     let fault = || {
-        Fault::new(line, format!("`{what}` is `{text}`: write a count and one of s, m, h, d, w, M, y, such as 5m"))
+        Fault::new(
+            line,
+            format!("`{what}` is `{text}`: write a count and one of s, m, h, d, w, M, y, such as 5m"),
+        )
     };
     let unit = text.chars().next_back().ok_or_else(fault)?;
     let count: i64 = text.strip_suffix(unit).and_then(|count| count.parse().ok()).ok_or_else(fault)?;
@@ -139,7 +146,11 @@ pub(crate) fn time(text: &str) -> Option<i64> {
         part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok()).flatten()
     };
     let (year, month, day) = (digits(0..4)?, digits(5..7)?, digits(8..10)?);
-    if text.get(4..5)? != "-" || text.get(7..8)? != "-" || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    if text.get(4..5)? != "-"
+        || text.get(7..8)? != "-"
+        || !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+    {
         return None;
     }
     let date = days(year, month, day) * 86_400;
@@ -176,7 +187,16 @@ mod tests {
 
     #[test]
     fn durations_and_times_are_read() {
-        for (text, want) in [("5s", Some(5)), ("2m", Some(120)), ("1d", Some(86_400)), ("0s", None), ("m", None), ("1x", None), ("", None), ("99999y", None)] {
+        for (text, want) in [
+            ("5s", Some(5)),
+            ("2m", Some(120)),
+            ("1d", Some(86_400)),
+            ("0s", None),
+            ("m", None),
+            ("1x", None),
+            ("", None),
+            ("99999y", None),
+        ] {
             assert_eq!(duration(text, 1, "timespan").ok(), want.map(|s: i64| s * SECOND_US), "{text}");
         }
         for (text, want) in [

@@ -106,10 +106,9 @@ impl Node {
             return Err(Fault::new(self.line, format!("`{what}` must be a mapping of {}", keys.join(", "))));
         }
         match self.members().iter().find(|(key, _)| !keys.contains(&key.as_str())) {
-            Some((key, node)) => Err(Fault::new(
-                node.line,
-                format!("`{what}` has no key `{key}`: it takes {}", keys.join(", ")),
-            )),
+            Some((key, node)) => {
+                Err(Fault::new(node.line, format!("`{what}` has no key `{key}`: it takes {}", keys.join(", "))))
+            }
             None => Ok(()),
         }
     }

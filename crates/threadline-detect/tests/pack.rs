@@ -1,3 +1,4 @@
+#![allow(clippy::unwrap_used)]
 //! The rules that come with Threadline are taken, and find what their own tests say.
 
 use std::path::{Path, PathBuf};
@@ -33,7 +34,8 @@ fn the_pack_finds_what_its_tests_say() {
 }
 
 fn read(folder: &Path, out: &mut Vec<(String, String)>) {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     for path in paths {
         if path.is_dir() {

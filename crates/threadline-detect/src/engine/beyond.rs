@@ -43,7 +43,8 @@ fn part_us(timespan_us: i64) -> i64 {
 
 /// When a group is to be looked at, though no record comes.
 pub(super) fn due_us(rules: &RuleSet, group: &Group) -> Option<i64> {
-    let Some(Finder::Absence { timespan_us, .. }) = &rules.rules.get(group.rule as usize)?.extension.finder else {
+    let Some(Finder::Absence { timespan_us, .. }) = &rules.rules.get(group.rule as usize)?.extension.finder
+    else {
         return None;
     };
     match &group.kind {
@@ -103,17 +104,26 @@ impl Engine {
                 Found { explanation, ..single(identity, event, entities) }
             }
             Finder::Ratio { timespan_us, min, comparisons, .. } => {
-                let Some((observed, total, folded)) =
-                    self.ratio(rule, compiled.seed, &entity, event.time_us, part, *timespan_us, |ratio, total| {
-                        total >= *min && comparisons.iter().all(|(comparison, limit)| comparison.holds(ratio, *limit))
-                    })
-                else {
+                let Some((observed, total, folded)) = self.ratio(
+                    rule,
+                    compiled.seed,
+                    &entity,
+                    event.time_us,
+                    part,
+                    *timespan_us,
+                    |ratio, total| {
+                        total >= *min
+                            && comparisons.iter().all(|(comparison, limit)| comparison.holds(ratio, *limit))
+                    },
+                ) else {
                     return;
                 };
                 let mut identity = fold(&entity).into_owned().into_bytes();
                 identity.extend(event.key().to_le_bytes());
-                let limits: Vec<String> =
-                    comparisons.iter().map(|(c, limit)| format!("{} {}", c.sign(), number_text(limit * 100.0))).collect();
+                let limits: Vec<String> = comparisons
+                    .iter()
+                    .map(|(c, limit)| format!("{} {}", c.sign(), number_text(limit * 100.0)))
+                    .collect();
                 let entities = entities_of(rules, rule, row);
                 let explanation = format!(
                     "{}: {} % of {total} records within {}{}; found when {} %",
@@ -146,7 +156,8 @@ impl Engine {
                 return;
             }
             Finder::Absence { timespan_us, .. } => {
-                let number = fields.first().and_then(|field| row.get(field.id)).and_then(|value| value.number());
+                let number =
+                    fields.first().and_then(|field| row.get(field.id)).and_then(|value| value.number());
                 match number.filter(|number| number.abs() < 9e15) {
                     Some(number) => {
                         self.number(rules, rule, compiled.seed, &entity, event, number as i64, *timespan_us);
@@ -305,7 +316,8 @@ impl Engine {
             let Kind::Sequence { highest, last_us, missing } = &mut group.kind else { return None };
             *last_us = (*last_us).max(time_us);
             if number > *highest {
-                let gap = Missing { from: *highest + 1, to: number - 1, due_us: time_us.saturating_add(timespan_us) };
+                let gap =
+                    Missing { from: *highest + 1, to: number - 1, due_us: time_us.saturating_add(timespan_us) };
                 *highest = number;
                 if gap.from > gap.to {
                     return None;
@@ -354,7 +366,9 @@ impl Engine {
             .collect();
         let mut all = Vec::new();
         let changed = self.memory.groups.change(slot, |group| match &mut group.kind {
-            Kind::Alive { last_us, seq, silent } if !*silent && last_us.saturating_add(*timespan_us) <= due_us => {
+            Kind::Alive { last_us, seq, silent }
+                if !*silent && last_us.saturating_add(*timespan_us) <= due_us =>
+            {
                 *silent = true;
                 let explanation = format!(
                     "{}: nothing came{} for {}; the last record is of {}",
@@ -428,4 +442,3 @@ fn single(identity: Vec<u8>, event: &Event, entities: Vec<Entity>) -> Found {
         explanation: String::new(),
     }
 }
-

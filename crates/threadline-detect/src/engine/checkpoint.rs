@@ -64,7 +64,9 @@ impl Engine {
     pub fn checkpoint(&self) -> Vec<u8> {
         let mut out = Writer(vec![0; HEAD_BYTES]);
         let memory = &self.memory;
-        [memory.latest_us, memory.now_us, memory.position[0], memory.position[1]].into_iter().for_each(|n| out.i64(n));
+        [memory.latest_us, memory.now_us, memory.position[0], memory.position[1]]
+            .into_iter()
+            .for_each(|n| out.i64(n));
         let mut groups: Vec<_> = memory.groups.iter().map(|(_, group)| group).collect();
         groups.sort_unstable_by_key(|group| group.key);
         out.u64(groups.len() as u64);
@@ -119,9 +121,11 @@ impl Engine {
         for _ in 0..reader.u64()? {
             let seed = reader.u64()?;
             let key = reader.u128()?;
-            let label = std::str::from_utf8(reader.bytes()?).map_err(|_| CheckpointError::Damaged("a label is no text"))?;
+            let label = std::str::from_utf8(reader.bytes()?)
+                .map_err(|_| CheckpointError::Damaged("a label is no text"))?;
             let kind = reader.kind()?;
-            let rule = if matches!(kind, Kind::Risk { .. }) { Some(NO_RULE) } else { seeds.get(&seed).copied() };
+            let rule =
+                if matches!(kind, Kind::Risk { .. }) { Some(NO_RULE) } else { seeds.get(&seed).copied() };
             match rule {
                 Some(rule) => {
                     engine.put(key, seed, rule, label, kind);

@@ -161,8 +161,16 @@ struct Found {
 impl Engine {
     /// An engine that remembers nothing.
     pub fn new(rules: Arc<RuleSet>, limits: Limits) -> Engine {
-        let memory = Memory { latest_us: i64::MIN, now_us: i64::MIN, position: [i64::MIN; 2], ..Memory::default() };
-        Engine { rules, limits, scratch: Scratch::default(), memory, stats: Stats::default(), observations: Vec::new() }
+        let memory =
+            Memory { latest_us: i64::MIN, now_us: i64::MIN, position: [i64::MIN; 2], ..Memory::default() };
+        Engine {
+            rules,
+            limits,
+            scratch: Scratch::default(),
+            memory,
+            stats: Stats::default(),
+            observations: Vec::new(),
+        }
     }
 
     /// The rules.
@@ -257,7 +265,14 @@ impl Engine {
         out
     }
 
-    fn record(&mut self, rules: &RuleSet, columns: &Columns<'_>, row: &Row<'_>, hits: &[RuleIndex], out: &mut Vec<Finding>) {
+    fn record(
+        &mut self,
+        rules: &RuleSet,
+        columns: &Columns<'_>,
+        row: &Row<'_>,
+        hits: &[RuleIndex],
+        out: &mut Vec<Finding>,
+    ) {
         let (event, arrival_us) = columns.event(row.row, &self.memory.position);
         let position = &mut self.memory.position[usize::from(event.table == Table::Spans)];
         if event.seq <= *position {
@@ -281,7 +296,15 @@ impl Engine {
     }
 
     /// A record that a rule matches.
-    fn hit(&mut self, rules: &RuleSet, rule: RuleId, event: &Event, row: &Row<'_>, part: bool, out: &mut Vec<Finding>) {
+    fn hit(
+        &mut self,
+        rules: &RuleSet,
+        rule: RuleId,
+        event: &Event,
+        row: &Row<'_>,
+        part: bool,
+        out: &mut Vec<Finding>,
+    ) {
         let Some(compiled) = rules.rules.get(rule as usize) else { return };
         let follow = |engine: &mut Engine, out: &mut Vec<Finding>| {
             for (follower, slot) in rules.followers.get(rule as usize).map_or(&[][..], Vec::as_slice) {
@@ -364,12 +387,24 @@ impl Engine {
     /// From when on a correlation's groups remember.
     fn keep_from(&self, correlation: &Correlated) -> i64 {
         let reach = correlation.timespan_us.saturating_add(self.limits.lateness_us);
-        let reach = if correlation.timing() == Timing::Ahead { reach.saturating_add(correlation.timespan_us) } else { reach };
+        let reach = if correlation.timing() == Timing::Ahead {
+            reach.saturating_add(correlation.timespan_us)
+        } else {
+            reach
+        };
         self.memory.latest_us.saturating_sub(reach)
     }
 
     /// Judges the anchors whose windows a new hit is in: its own, and later ones where it came late.
-    fn judge_near(&mut self, rules: &RuleSet, rule: RuleId, at: Slot, event: &Event, depth: usize, out: &mut Vec<Finding>) {
+    fn judge_near(
+        &mut self,
+        rules: &RuleSet,
+        rule: RuleId,
+        at: Slot,
+        event: &Event,
+        depth: usize,
+        out: &mut Vec<Finding>,
+    ) {
         let Some(compiled) = rules.rules.get(rule as usize) else { return };
         let Body::Correlation(correlation) = &compiled.body else { return };
         let until_us = event.time_us.saturating_add(correlation.timespan_us);
@@ -438,7 +473,11 @@ impl Engine {
             table: if seq & 1 == 1 { Table::Spans } else { Table::Logs },
             seq: seq >> 1,
             // A window that lies ahead is decided when it is over.
-            time_us: if correlation.timing() == Timing::Ahead { time_us.saturating_add(span_us) } else { time_us },
+            time_us: if correlation.timing() == Timing::Ahead {
+                time_us.saturating_add(span_us)
+            } else {
+                time_us
+            },
             trace_id: None,
             span_id: None,
         };
@@ -492,7 +531,8 @@ impl Engine {
             }
             self.memory.due.pop();
             let Some(rule) = self.memory.groups.get(at).map(|group| group.rule) else { continue };
-            let Some(Body::Correlation(correlation)) = rules.rules.get(rule as usize).map(|rule| &rule.body) else {
+            let Some(Body::Correlation(correlation)) = rules.rules.get(rule as usize).map(|rule| &rule.body)
+            else {
                 continue;
             };
             let anchor_us = match correlation.timing() {
@@ -544,7 +584,12 @@ impl Engine {
                     Timing::Ahead => correlation.timespan_us,
                 };
                 for entry in entries.iter().filter(|entry| !entry.judged && correlation.anchors(entry)) {
-                    self.memory.due.push(Reverse((entry.time_us.saturating_add(after_us), key, slot, entry.seq)));
+                    self.memory.due.push(Reverse((
+                        entry.time_us.saturating_add(after_us),
+                        key,
+                        slot,
+                        entry.seq,
+                    )));
                 }
             }
             (Kind::Alive { .. } | Kind::Sequence { .. }, _) => {
@@ -558,7 +603,14 @@ impl Engine {
     }
 
     /// Makes a finding, unless its entity is to be left in peace.
-    fn find(&mut self, rules: &RuleSet, rule: RuleId, found: Found, quiet: Option<(String, i64)>, out: &mut Vec<Finding>) {
+    fn find(
+        &mut self,
+        rules: &RuleSet,
+        rule: RuleId,
+        found: Found,
+        quiet: Option<(String, i64)>,
+        out: &mut Vec<Finding>,
+    ) {
         let Some(compiled) = rules.rules.get(rule as usize) else { return };
         let mut folded = found.folded;
         if let Some((by, for_us)) = quiet {
@@ -570,9 +622,11 @@ impl Engine {
                 }
             }
         }
-        let id = FindingId::new(&[compiled.id.as_bytes(), &compiled.meta.version.to_le_bytes(), &found.identity]);
+        let id =
+            FindingId::new(&[compiled.id.as_bytes(), &compiled.meta.version.to_le_bytes(), &found.identity]);
         let risk = compiled.extension.risk.unwrap_or_else(|| compiled.meta.level.risk());
-        let risk_total = found.entities.iter().map(|entity| self.risk(entity, risk, found.time_us)).max().unwrap_or(risk);
+        let risk_total =
+            found.entities.iter().map(|entity| self.risk(entity, risk, found.time_us)).max().unwrap_or(risk);
         let mut explanation = found.explanation;
         if explanation.is_empty() {
             explanation = format!("{}: one record matches{}", compiled.title, about(&found.entities));
@@ -625,11 +679,10 @@ impl Engine {
         let label = format!("{}{SEPARATOR}{}", entity.field, entity.value);
         let key = group_key(0, &label);
         let hour = time_us.div_euclid(HOUR_US);
-        let slot = self
-            .memory
-            .groups
-            .find(key)
-            .unwrap_or_else(|| self.put(key, 0, NO_RULE, &label, Kind::Risk { hours: Vec::with_capacity(1) }));
+        let slot =
+            self.memory.groups.find(key).unwrap_or_else(|| {
+                self.put(key, 0, NO_RULE, &label, Kind::Risk { hours: Vec::with_capacity(1) })
+            });
         let total = self.memory.groups.change(slot, |group| {
             let Kind::Risk { hours } = &mut group.kind else { return 0 };
             match hours.iter_mut().find(|(known, _)| *known == hour) {
@@ -665,9 +718,11 @@ fn expires_of(rules: &RuleSet, limits: &Limits, rule: RuleId, kind: &Kind) -> i6
             };
             after(entries.last().map_or(i64::MIN, |entry| entry.time_us), span_us)
         }
-        Kind::Risk { hours } => {
-            hours.iter().map(|(hour, _)| *hour).max().map_or(i64::MIN, |hour| after(hour * 3_600_000_000, RISK_US))
-        }
+        Kind::Risk { hours } => hours
+            .iter()
+            .map(|(hour, _)| *hour)
+            .max()
+            .map_or(i64::MIN, |hour| after(hour * 3_600_000_000, RISK_US)),
         Kind::Quiet { until_us, .. } => after(*until_us, 0),
         kind => beyond::expires_us(compiled.and_then(|rule| rule.extension.finder.as_ref()), kind, limits),
     }
@@ -704,7 +759,9 @@ impl Fields<'_> {
     fn value(&self, correlation: &Correlated, sources: &[Source]) -> u64 {
         if correlation.kind.is_numeric() {
             let number = match (self, sources.first()) {
-                (Fields::Row(row), Some(Source::Record(field))) => row.get(*field).and_then(|value| value.number()),
+                (Fields::Row(row), Some(Source::Record(field))) => {
+                    row.get(*field).and_then(|value| value.number())
+                }
                 (fields, Some(source)) => fields.get(source).and_then(|text| text.parse().ok()),
                 _ => None,
             };
@@ -769,9 +826,14 @@ fn entities_of(rules: &RuleSet, rule: RuleId, row: &Row<'_>) -> Vec<Entity> {
     fields.iter().filter_map(entity).collect()
 }
 
-fn quiet_by(suppress: &Option<Suppress>, fields: &[crate::rules::NamedField], row: &Row<'_>) -> Option<(String, i64)> {
+fn quiet_by(
+    suppress: &Option<Suppress>,
+    fields: &[crate::rules::NamedField],
+    row: &Row<'_>,
+) -> Option<(String, i64)> {
     let suppress = suppress.as_ref()?;
-    let value = |field: &crate::rules::NamedField| row.get(field.id).map(|v| v.text().into_owned()).unwrap_or_default();
+    let value =
+        |field: &crate::rules::NamedField| row.get(field.id).map(|v| v.text().into_owned()).unwrap_or_default();
     let by: Vec<String> = fields.iter().map(value).collect();
     Some((by.join(&SEPARATOR.to_string()), suppress.for_us))
 }
@@ -781,7 +843,8 @@ fn evidence(entries: &[Entry], judgement: &Judgement) -> Vec<Evidence> {
     let mut out: Vec<Evidence> = Vec::new();
     for entry in entries.iter().rev().filter(inside) {
         let table = if entry.seq & 1 == 1 { Table::Spans } else { Table::Logs };
-        let one = Evidence { table, seq: entry.seq >> 1, time_us: entry.time_us, trace_id: None, span_id: None };
+        let one =
+            Evidence { table, seq: entry.seq >> 1, time_us: entry.time_us, trace_id: None, span_id: None };
         if !out.contains(&one) {
             out.push(one);
         }
@@ -798,7 +861,8 @@ pub(crate) fn about(entities: &[Entity]) -> String {
     if entities.is_empty() {
         return String::new();
     }
-    let parts: Vec<String> = entities.iter().map(|entity| format!("{}={}", entity.field, entity.value)).collect();
+    let parts: Vec<String> =
+        entities.iter().map(|entity| format!("{}={}", entity.field, entity.value)).collect();
     format!(" for {}", parts.join(", "))
 }
 
@@ -821,13 +885,17 @@ fn explain(rules: &RuleSet, correlation: &Correlated, judgement: &Judgement, ent
             format!("percentile {} of {fields} in {hits} is {observed}", crate::text::number_text(p))
         }
         CorrelationKind::Temporal => format!("{observed} of {} rules have hits: {hits}", titles.len()),
-        CorrelationKind::TemporalOrdered => format!("hits follow one another, of {observed} of {} rules: {hits}", titles.len()),
+        CorrelationKind::TemporalOrdered => {
+            format!("hits follow one another, of {observed} of {} rules: {hits}", titles.len())
+        }
     };
     let limit = match &correlation.when {
         When::Compares(comparisons) => {
             let parts: Vec<String> = comparisons
                 .iter()
-                .map(|(comparison, number)| format!("{} {}", comparison.sign(), crate::text::number_text(*number)))
+                .map(|(comparison, number)| {
+                    format!("{} {}", comparison.sign(), crate::text::number_text(*number))
+                })
                 .collect();
             format!("found when {}", parts.join(" and "))
         }
@@ -841,7 +909,6 @@ fn explain(rules: &RuleSet, correlation: &Correlated, judgement: &Judgement, ent
         show_time(judgement.to_us),
     )
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -114,7 +114,15 @@ impl Groups {
     }
 
     /// Adds a group that is not there.
-    pub(crate) fn insert(&mut self, key: u128, seed: u64, rule: u32, label: &str, kind: Kind, expires_us: i64) -> Slot {
+    pub(crate) fn insert(
+        &mut self,
+        key: u128,
+        seed: u64,
+        rule: u32,
+        label: &str,
+        kind: Kind,
+        expires_us: i64,
+    ) -> Slot {
         self.generations = self.generations.wrapping_add(1);
         let generation = self.generations;
         let bytes = GROUP_BYTES + label.len() + kind.bytes();
@@ -183,7 +191,12 @@ impl Groups {
     }
 
     /// Makes room: forgets groups that would be forgotten soonest. How many.
-    pub(crate) fn shrink(&mut self, groups_max: usize, bytes_max: usize, expires: &dyn Fn(&Group) -> i64) -> u64 {
+    pub(crate) fn shrink(
+        &mut self,
+        groups_max: usize,
+        bytes_max: usize,
+        expires: &dyn Fn(&Group) -> i64,
+    ) -> u64 {
         let mut evicted = 0;
         while self.len() > groups_max || self.bytes() > bytes_max {
             let Some(Reverse((at_us, slot))) = self.expiry.pop() else { break };

@@ -1,4 +1,5 @@
-#![allow(clippy::indexing_slicing)]
+//! Windows, memories, bounds; and that crashes and the order of arrival change nothing.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -30,6 +31,7 @@ fn record(at_s: f64, fields: &[(&str, &str)]) -> TestRecord {
 const BASE: &str = "
 title: a
 id: a
+name: a
 logsource: { category: c }
 detection: { s: { e: a }, condition: s }
 ---
@@ -70,34 +72,90 @@ fn run(text: &str, records: &str) -> Vec<f64> {
 fn correlations_find_windows() {
     for (body, records, want) in [
         // Both ends of a window are in it.
-        ("type: event_count, rules: a, group-by: g, timespan: 10s, condition: { gte: 3 }", "0:a:x 5:a:x 10:a:x 21:a:x", vec![10.0]),
-        ("type: event_count, rules: a, group-by: g, timespan: 10s, condition: { gte: 3 }", "0:a:x 5:a:y 10:a:x 11:a:y", vec![]),
-        ("type: event_count, rules: a, group-by: g, timespan: 10s, condition: { gte: 3 }", "0:a:x 1:a:x 2:a:x 3:a:x 4:a:x", vec![2.0, 3.0, 4.0]),
+        (
+            "type: event_count, rules: a, group-by: g, timespan: 10s, condition: { gte: 3 }",
+            "0:a:x 5:a:x 10:a:x 21:a:x",
+            vec![10.0],
+        ),
+        (
+            "type: event_count, rules: a, group-by: g, timespan: 10s, condition: { gte: 3 }",
+            "0:a:x 5:a:y 10:a:x 11:a:y",
+            vec![],
+        ),
+        (
+            "type: event_count, rules: a, group-by: g, timespan: 10s, condition: { gte: 3 }",
+            "0:a:x 1:a:x 2:a:x 3:a:x 4:a:x",
+            vec![2.0, 3.0, 4.0],
+        ),
         ("type: event_count, rules: a, timespan: 10s, condition: { gt: 2 }", "0:a 1:a 2:a", vec![2.0]),
         ("type: event_count, rules: [a, b], timespan: 10s, condition: { gte: 2 }", "0:a 1:b", vec![1.0]),
         // A range holds from its lower to its upper bound, and is judged when all has come.
-        ("type: event_count, rules: a, timespan: 10s, condition: { gte: 2, lt: 3 }", "0:a 1:a 2:a 300:c", vec![1.0]),
+        (
+            "type: event_count, rules: a, timespan: 10s, condition: { gte: 2, lt: 3 }",
+            "0:a 1:a 2:a 300:c",
+            vec![1.0],
+        ),
         ("type: event_count, rules: a, timespan: 10s, condition: { lt: 2 }", "0:a 1:a 300:b", vec![0.0]),
         ("type: event_count, rules: a, timespan: 10s, condition: { eq: 2 }", "0:a 1:a 2:a 300:b", vec![1.0]),
         // A record without the group's field is left out.
-        ("type: event_count, rules: a, group-by: g, timespan: 10s, condition: { gte: 2 }", "0:a 1:a 2:a:x", vec![]),
-        ("type: value_count, rules: a, group-by: g, timespan: 10s, condition: { field: v, gte: 2 }", "0:a:x:p 1:a:x:P 2:a:x:q", vec![2.0]),
-        ("type: value_count, rules: a, timespan: 10s, condition: { field: [g, v], gte: 3 }", "0:a:x:p 1:a:x:q 2:a:y:p", vec![2.0]),
-        ("type: value_sum, rules: a, timespan: 10s, condition: { field: v, gt: 10 }", "0:a:x:5 1:a:x:5 2:a:x:1 30:a:x:9", vec![2.0]),
-        ("type: value_avg, rules: a, timespan: 10s, condition: { field: v, gte: 5 }", "0:a:x:2 1:a:x:8 2:a:x:2", vec![1.0]),
-        ("type: value_median, rules: a, timespan: 10s, condition: { field: v, gte: 5 }", "0:a:x:1 1:a:x:9 2:a:x:9", vec![1.0, 2.0]),
-        ("type: value_percentile, rules: a, timespan: 10s, condition: { field: v, percentile: 90, gt: 8 }", "0:a:x:1 1:a:x:9 2:a:x:9", vec![1.0, 2.0]),
+        (
+            "type: event_count, rules: a, group-by: g, timespan: 10s, condition: { gte: 2 }",
+            "0:a 1:a 2:a:x",
+            vec![],
+        ),
+        (
+            "type: value_count, rules: a, group-by: g, timespan: 10s, condition: { field: v, gte: 2 }",
+            "0:a:x:p 1:a:x:P 2:a:x:q",
+            vec![2.0],
+        ),
+        (
+            "type: value_count, rules: a, timespan: 10s, condition: { field: [g, v], gte: 3 }",
+            "0:a:x:p 1:a:x:q 2:a:y:p",
+            vec![2.0],
+        ),
+        (
+            "type: value_sum, rules: a, timespan: 10s, condition: { field: v, gt: 10 }",
+            "0:a:x:5 1:a:x:5 2:a:x:1 30:a:x:9",
+            vec![2.0],
+        ),
+        (
+            "type: value_avg, rules: a, timespan: 10s, condition: { field: v, gte: 5 }",
+            "0:a:x:2 1:a:x:8 2:a:x:2",
+            vec![1.0],
+        ),
+        (
+            "type: value_median, rules: a, timespan: 10s, condition: { field: v, gte: 5 }",
+            "0:a:x:1 1:a:x:9 2:a:x:9",
+            vec![1.0, 2.0],
+        ),
+        (
+            "type: value_percentile, rules: a, timespan: 10s, condition: { field: v, percentile: 90, gt: 8 }",
+            "0:a:x:1 1:a:x:9 2:a:x:9",
+            vec![1.0, 2.0],
+        ),
         ("type: temporal, rules: [a, b], group-by: g, timespan: 10s", "0:b:x 3:a:x 20:a:x 40:b:x", vec![3.0]),
         ("type: temporal, rules: [a, b, c], timespan: 10s, condition: { gte: 2 }", "0:b 3:a", vec![3.0]),
         ("type: temporal_ordered, rules: [a, b], timespan: 10s", "0:b 3:a 5:b", vec![5.0]),
         ("type: temporal_ordered, rules: [a, b], timespan: 10s", "0:b 3:a", vec![]),
-        ("type: temporal_ordered, rules: [a, b, c], timespan: 10s, condition: { gte: 2 }", "0:c 1:a 2:c", vec![2.0]),
+        (
+            "type: temporal_ordered, rules: [a, b, c], timespan: 10s, condition: { gte: 2 }",
+            "0:c 1:a 2:c",
+            vec![2.0],
+        ),
         ("type: temporal, rules: [a, b], timespan: 10s, condition: a or b", "0:b", vec![0.0]),
         ("type: temporal, rules: [a, b], timespan: 10s, condition: a and b", "0:b 1:a", vec![1.0]),
         // With `not` the window lies after the hit that is asked for.
-        ("type: temporal, rules: [a, b], timespan: 10s, condition: a and not b", "0:a 5:b 20:a 300:c 301:c", vec![30.0]),
+        (
+            "type: temporal, rules: [a, b], timespan: 10s, condition: a and not b",
+            "0:a 5:b 20:a 300:c 301:c",
+            vec![30.0],
+        ),
         ("type: temporal, rules: [a, b], timespan: 10s, condition: a and not b", "0:a 5:b 20:a 25:c", vec![]),
-        ("type: temporal_ordered, rules: [a, b, c], timespan: 10s, condition: a and b and not c", "0:a 1:b 300:a 301:c 302:b 900:a", vec![10.0]),
+        (
+            "type: temporal_ordered, rules: [a, b, c], timespan: 10s, condition: a and b and not c",
+            "0:a 1:b 300:a 301:c 302:b 900:a",
+            vec![10.0],
+        ),
     ] {
         let found = run(&correlation(body, true), records);
         assert_eq!(found, want, "{body}: {records}");
@@ -106,7 +164,8 @@ fn correlations_find_windows() {
 
 #[test]
 fn a_group_is_found_once_in_a_time_span() {
-    let text = correlation("type: event_count, rules: a, group-by: g, timespan: 10s, condition: { gte: 2 }", false);
+    let text =
+        correlation("type: event_count, rules: a, group-by: g, timespan: 10s, condition: { gte: 2 }", false);
     assert_eq!(run(&text, "0:a:x 1:a:x 2:a:x 3:a:x 12:a:x 13:a:y 14:a:y"), [1.0, 12.0, 14.0]);
 }
 
@@ -140,7 +199,8 @@ correlation:
     );
     assert_eq!(run(&text, "0:a:x 1:a:x 5:b:zz:x"), [5.0]);
     assert_eq!(run(&text, "0:a:x 1:a:x 5:b:zz:y"), Vec::<f64>::new());
-    let records: Vec<TestRecord> = [(0.0, "a"), (1.0, "a")].map(|(at, e)| record(at, &[("e", e), ("g", "x")])).into();
+    let records: Vec<TestRecord> =
+        [(0.0, "a"), (1.0, "a")].map(|(at, e)| record(at, &[("e", e), ("g", "x")])).into();
     let mut engine = Engine::new(rules(&text), Limits::default());
     // What is looked at makes no findings of its own.
     assert_eq!(run_records(&mut engine, &records, 1).unwrap(), []);
@@ -151,7 +211,9 @@ correlation:
 }
 
 fn block(threadline: &str) -> String {
-    format!("title: t\nid: t\nlogsource: {{ category: c }}\ndetection:\n  s: {{ e: [a, b] }}\n  bad: {{ e: b }}\n  condition: s\nthreadline: {threadline}\n")
+    format!(
+        "title: t\nid: t\nlogsource: {{ category: c }}\ndetection:\n  s: {{ e: [a, b] }}\n  bad: {{ e: b }}\n  condition: s\nthreadline: {threadline}\n"
+    )
 }
 
 #[test]
@@ -159,25 +221,66 @@ fn what_sigma_has_no_words_for() {
     let day = 86_400;
     let at = |days: i64, rest: &str| format!("{}:{rest}", days * day);
     for (threadline, records, want) in [
-        ("{ new_value: { fields: v, group-by: g, learn: 1d, expire: 5d } }",
-            vec![at(0, "a:x:p"), at(0, "a:x:q"), at(2, "a:x:p"), at(2, "a:x:r"), at(2, "a:x:r"), at(2, "a:y:p")], vec![2.0]),
+        (
+            "{ new_value: { fields: v, group-by: g, learn: 1d, expire: 5d } }",
+            vec![
+                at(0, "a:x:p"),
+                at(0, "a:x:q"),
+                at(2, "a:x:p"),
+                at(2, "a:x:r"),
+                at(2, "a:x:r"),
+                at(2, "a:y:p"),
+            ],
+            vec![2.0],
+        ),
         // Forgotten, and so new again.
-        ("{ new_value: { fields: v, group-by: g, learn: 1d, expire: 5d } }",
-            vec![at(0, "a:x:p"), at(4, "a:x:q"), at(8, "a:x:q"), at(9, "a:x:p")], vec![4.0, 9.0]),
-        ("{ absence: { group-by: g, timespan: 2d, forget: 9d } }",
-            vec![at(0, "a:x"), at(1, "a:y"), at(3, "a:y"), at(4, "a:y")], vec![2.0]),
-        ("{ absence: { group-by: g, timespan: 2d, forget: 9d } }",
-            vec![at(0, "a:x"), at(3, "a:y"), at(4, "a:x"), at(5, "a:y"), at(7, "a:y")], vec![2.0, 6.0]),
-        ("{ absence: { group-by: g, sequence: v, timespan: 1d } }",
-            vec![at(0, "a:x:1"), at(0, "a:x:2"), at(0, "a:x:5"), at(0, "a:x:3"), at(2, "a:y:1")], vec![1.0]),
-        ("{ absence: { group-by: g, sequence: v, timespan: 1d } }",
-            vec![at(0, "a:x:1"), at(0, "a:x:3"), at(0, "a:x:2"), at(2, "a:x:1"), at(2, "a:x:2"), at(4, "a:y:1")], vec![]),
-        ("{ ratio: { of: bad, group-by: g, timespan: 1d, min: 4, gte: 0.5 } }",
-            vec![at(0, "a:x"), at(0, "a:x"), at(0, "b:x"), at(0, "b:x"), at(0, "b:x"), at(2, "b:x")], vec![0.0]),
-        ("{ suppress: { by: g, for: 1d } }",
-            vec![at(0, "a:x"), at(0, "a:x"), at(0, "a:y"), at(2, "a:x")], vec![0.0, 0.0, 2.0]),
-        ("{ exceptions: [ { match: { g: x }, expires: 2026-01-07 } ] }",
-            vec![at(0, "a:x"), at(0, "a:y"), at(3, "a:x")], vec![0.0, 3.0]),
+        (
+            "{ new_value: { fields: v, group-by: g, learn: 1d, expire: 5d } }",
+            vec![at(0, "a:x:p"), at(4, "a:x:q"), at(8, "a:x:q"), at(9, "a:x:p")],
+            vec![4.0, 9.0],
+        ),
+        (
+            "{ absence: { group-by: g, timespan: 2d, forget: 9d } }",
+            vec![at(0, "a:x"), at(1, "a:y"), at(3, "a:y"), at(4, "a:y")],
+            vec![2.0],
+        ),
+        (
+            "{ absence: { group-by: g, timespan: 2d, forget: 9d } }",
+            vec![at(0, "a:x"), at(3, "a:y"), at(4, "a:x"), at(5, "a:y"), at(7, "a:y")],
+            vec![2.0, 6.0],
+        ),
+        (
+            "{ absence: { group-by: g, sequence: v, timespan: 1d } }",
+            vec![at(0, "a:x:1"), at(0, "a:x:2"), at(0, "a:x:5"), at(0, "a:x:3"), at(2, "a:y:1")],
+            vec![1.0],
+        ),
+        (
+            "{ absence: { group-by: g, sequence: v, timespan: 1d } }",
+            vec![
+                at(0, "a:x:1"),
+                at(0, "a:x:3"),
+                at(0, "a:x:2"),
+                at(2, "a:x:1"),
+                at(2, "a:x:2"),
+                at(4, "a:y:1"),
+            ],
+            vec![],
+        ),
+        (
+            "{ ratio: { of: bad, group-by: g, timespan: 1d, min: 4, gte: 0.5 } }",
+            vec![at(0, "a:x"), at(0, "a:x"), at(0, "b:x"), at(0, "b:x"), at(0, "b:x"), at(2, "b:x")],
+            vec![0.0],
+        ),
+        (
+            "{ suppress: { by: g, for: 1d } }",
+            vec![at(0, "a:x"), at(0, "a:x"), at(0, "a:y"), at(2, "a:x")],
+            vec![0.0, 0.0, 2.0],
+        ),
+        (
+            "{ exceptions: [ { match: { g: x }, expires: 2026-01-07 } ] }",
+            vec![at(0, "a:x"), at(0, "a:y"), at(3, "a:x")],
+            vec![0.0, 3.0],
+        ),
     ] {
         let found: Vec<f64> =
             run(&block(threadline), &records.join(" ")).into_iter().map(|second| second / day as f64).collect();
@@ -197,7 +300,8 @@ fn risk_adds_up_and_findings_say_why() {
     assert_eq!(found[0].evidence[0].seq, 1);
     let (entity, risk) = engine.risks(1).remove(0);
     assert_eq!((entity.field.as_ref(), entity.value.as_str(), risk), ("client.address", "10.0.0.1", 90));
-    let text = correlation("type: event_count, rules: a, group-by: g, timespan: 5m, condition: { gte: 2 }", false);
+    let text =
+        correlation("type: event_count, rules: a, group-by: g, timespan: 5m, condition: { gte: 2 }", false);
     let mut engine = Engine::new(rules(&text), Limits::default());
     let records = [0.0, 1.0].map(|at| record(at, &[("e", "a"), ("g", "bob")]));
     let found = run_records(&mut engine, &records, 7).unwrap();
@@ -216,7 +320,8 @@ fn risk_adds_up_and_findings_say_why() {
 fn findings_are_not_looked_at_again() {
     let text = "title: t\nid: t\nlogsource: { category: c }\ndetection: { s: [evil], condition: s }\n";
     let mut engine = Engine::new(rules(text), Limits::default());
-    let records = ["security.finding", "other"].map(|name| record(0.0, &[("event_name", name), ("body", "evil")]));
+    let records =
+        ["security.finding", "other"].map(|name| record(0.0, &[("event_name", name), ("body", "evil")]));
     assert_eq!(run_records(&mut engine, &records, 1).unwrap().len(), 1);
 }
 
@@ -238,7 +343,8 @@ fn tests_in_rules_are_run() {
 
 #[test]
 fn state_is_bounded_and_evictions_counted() {
-    let text = correlation("type: event_count, rules: a, group-by: g, timespan: 1h, condition: { gte: 3 }", false);
+    let text =
+        correlation("type: event_count, rules: a, group-by: g, timespan: 1h, condition: { gte: 3 }", false);
     let limits = Limits { groups_max: 100, ..Limits::default() };
     let mut engine = Engine::new(rules(&text), limits);
     let records: Vec<TestRecord> =
@@ -252,12 +358,15 @@ fn state_is_bounded_and_evictions_counted() {
 
 #[test]
 fn damaged_checkpoints_are_refused() {
-    let text = correlation("type: event_count, rules: a, group-by: g, timespan: 1h, condition: { gte: 3 }", false);
+    let text =
+        correlation("type: event_count, rules: a, group-by: g, timespan: 1h, condition: { gte: 3 }", false);
     let rules = rules(&text);
     let mut engine = Engine::new(Arc::clone(&rules), Limits::default());
     run_records(&mut engine, &[record(0.0, &[("e", "a"), ("g", "z")])], 1).unwrap();
     let bytes = engine.checkpoint();
-    let restore = |bytes: &[u8]| Engine::restore(Arc::clone(&rules), Limits::default(), bytes).map(|(_, restored)| restored);
+    let restore = |bytes: &[u8]| {
+        Engine::restore(Arc::clone(&rules), Limits::default(), bytes).map(|(_, restored)| restored)
+    };
     assert_eq!(restore(&bytes), Ok(Restored { groups: 1, forgotten: 0 }));
     for at in 0..bytes.len() {
         let mut bad = bytes.clone();

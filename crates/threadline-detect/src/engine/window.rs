@@ -90,7 +90,12 @@ impl Correlated {
     }
 
     /// Adds an entry in its place; where it lies, and how many were dropped. `None` when it is there already.
-    pub(crate) fn add(&self, entries: &mut Vec<Entry>, entry: Entry, keep_from_us: i64) -> Option<(usize, u64)> {
+    pub(crate) fn add(
+        &self,
+        entries: &mut Vec<Entry>,
+        entry: Entry,
+        keep_from_us: i64,
+    ) -> Option<(usize, u64)> {
         let old = entries.partition_point(|known| known.time_us < keep_from_us);
         if old > 0 {
             entries.drain(..old);
@@ -128,11 +133,18 @@ impl Correlated {
         let window = entries.get(start..end)?;
         let observed = self.compute(window)?;
         let holds = match &self.when {
-            When::Compares(comparisons) => comparisons.iter().all(|(comparison, number)| comparison.holds(observed, *number)),
+            When::Compares(comparisons) => {
+                comparisons.iter().all(|(comparison, number)| comparison.holds(observed, *number))
+            }
             When::Holds(_) => true,
         };
         let (first, last) = (window.first()?, window.last()?);
-        holds.then_some(Judgement { observed, count: window.len() as u64, from_us: first.time_us, to_us: last.time_us })
+        holds.then_some(Judgement {
+            observed,
+            count: window.len() as u64,
+            from_us: first.time_us,
+            to_us: last.time_us,
+        })
     }
 
     fn compute(&self, window: &[Entry]) -> Option<f64> {
@@ -144,7 +156,8 @@ impl Correlated {
                 Some(values.len() as f64)
             }
             Kind::ValueSum | Kind::ValueAvg => {
-                let (sum, count) = numbers(window).fold((0.0, 0u32), |(sum, count), number| (sum + number, count + 1));
+                let (sum, count) =
+                    numbers(window).fold((0.0, 0u32), |(sum, count), number| (sum + number, count + 1));
                 if count == 0 {
                     return None;
                 }
@@ -256,10 +269,12 @@ fn alternatives(condition: &Condition, negated: bool) -> Vec<(Vec<&str>, Vec<&st
                 let more = alternatives(part, negated);
                 let with = |(positive, negative): &(Vec<_>, Vec<_>)| {
                     let (positive, negative) = (positive.clone(), negative.clone());
-                    more.iter().map(move |(p, n)| {
-                        let join = |own: &[_], other: &[_]| own.iter().chain(other).copied().collect();
-                        (join(&positive, p), join(&negative, n))
-                    }).collect::<Vec<_>>()
+                    more.iter()
+                        .map(move |(p, n)| {
+                            let join = |own: &[_], other: &[_]| own.iter().chain(other).copied().collect();
+                            (join(&positive, p), join(&negative, n))
+                        })
+                        .collect::<Vec<_>>()
                 };
                 out = out.iter().flat_map(with).take(ALTERNATIVES_MAX).collect();
             }
@@ -271,7 +286,8 @@ fn alternatives(condition: &Condition, negated: bool) -> Vec<(Vec<&str>, Vec<&st
 
 /// Names that a condition asks for, not against.
 fn wanted(condition: &Condition) -> Vec<&str> {
-    let mut names: Vec<&str> = alternatives(condition, false).into_iter().flat_map(|(positive, _)| positive).collect();
+    let mut names: Vec<&str> =
+        alternatives(condition, false).into_iter().flat_map(|(positive, _)| positive).collect();
     names.sort_unstable();
     names.dedup();
     names

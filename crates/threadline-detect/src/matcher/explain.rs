@@ -47,7 +47,13 @@ const SHOWN_VALUES: usize = 5;
 
 impl Matcher {
     /// Explains one rule over one record.
-    pub fn explain(&self, batch: &RecordBatch, table: Table, row: usize, rule: RuleIndex) -> Option<Explanation> {
+    pub fn explain(
+        &self,
+        batch: &RecordBatch,
+        table: Table,
+        row: usize,
+        rule: RuleIndex,
+    ) -> Option<Explanation> {
         let program = self.programs.get(rule as usize)?;
         let row = self.row(batch, table, row);
         Some(explain(&self.names, &program.expr, &row))

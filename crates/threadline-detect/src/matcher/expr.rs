@@ -10,7 +10,7 @@ use crate::sigma::rule::{Comparison, Detection, Item, Network, TimePart, Value};
 use crate::text;
 
 /// Bytes that a regular expression may take once compiled.
-const REGEX_BYTES_MAX: usize = 2 << 20;
+const REGEX_BYTES_MAX: usize = 10 << 20;
 
 /// An expression over tests.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,7 +79,11 @@ pub enum Case {
 
 /// Conditions over selections, with all names put in. One of the conditions must hold. What a pipeline has dropped is
 /// left out of the condition.
-pub(crate) fn resolve(conditions: &[Condition], detections: &[(String, Detection)], line: usize) -> Result<Expr> {
+pub(crate) fn resolve(
+    conditions: &[Condition],
+    detections: &[(String, Detection)],
+    line: usize,
+) -> Result<Expr> {
     let parts = conditions.iter().map(|condition| of_condition(condition, detections, line));
     let parts: Vec<Expr> = parts.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
     if parts.is_empty() {
@@ -88,13 +92,19 @@ pub(crate) fn resolve(conditions: &[Condition], detections: &[(String, Detection
     Ok(join(parts, Expr::Or))
 }
 
-fn of_condition(condition: &Condition, detections: &[(String, Detection)], line: usize) -> Result<Option<Expr>> {
+fn of_condition(
+    condition: &Condition,
+    detections: &[(String, Detection)],
+    line: usize,
+) -> Result<Option<Expr>> {
     let each = |parts: &[Condition], many: fn(Vec<Expr>) -> Expr| -> Result<Option<Expr>> {
-        let parts = parts.iter().map(|part| of_condition(part, detections, line)).collect::<Result<Vec<_>>>()?;
+        let parts =
+            parts.iter().map(|part| of_condition(part, detections, line)).collect::<Result<Vec<_>>>()?;
         let parts: Vec<Expr> = parts.into_iter().flatten().collect();
         Ok((!parts.is_empty()).then(|| join(parts, many)))
     };
-    let of = |detection: &Detection| if detection.is_empty() { Ok(None) } else { of_detection(detection).map(Some) };
+    let of =
+        |detection: &Detection| if detection.is_empty() { Ok(None) } else { of_detection(detection).map(Some) };
     match condition {
         Condition::And(parts) => each(parts, Expr::And),
         Condition::Or(parts) => each(parts, Expr::Or),
@@ -108,8 +118,11 @@ fn of_condition(condition: &Condition, detections: &[(String, Detection)], line:
             of(detection)
         }
         Condition::Of { all, pattern } => {
-            let fitting: Vec<&Detection> =
-                detections.iter().filter(|(name, _)| fits(pattern, name)).map(|(_, detection)| detection).collect();
+            let fitting: Vec<&Detection> = detections
+                .iter()
+                .filter(|(name, _)| fits(pattern, name))
+                .map(|(_, detection)| detection)
+                .collect();
             if fitting.is_empty() {
                 return Err(Fault::new(line, format!("no selection fits `of {pattern}` in the condition")));
             }
@@ -142,7 +155,9 @@ fn of_value(item: &Item, value: &Value) -> Result<Expr> {
     match value {
         Value::Text { pattern, cased } => {
             if let Some(name) = pattern.placeholder() {
-                let what = format!("placeholder `%{name}%` is not resolved: give a pipeline that does, or the rule is refused");
+                let what = format!(
+                    "placeholder `%{name}%` is not resolved: give a pipeline that does, or the rule is refused"
+                );
                 return Err(Fault::new(item.line, what));
             }
             test(of_pattern(item.field.is_none(), pattern, *cased))
@@ -194,13 +209,17 @@ fn of_pattern(keyword: bool, pattern: &Pattern, cased: bool) -> Check {
 
 /// A regular expression within bounds.
 pub(crate) fn compile_regex(source: &str) -> std::result::Result<regex::Regex, String> {
-    regex::RegexBuilder::new(source).size_limit(REGEX_BYTES_MAX).dfa_size_limit(REGEX_BYTES_MAX).build().map_err(
-        |error| {
+    let mut builder = regex::RegexBuilder::new(source);
+    builder.size_limit(REGEX_BYTES_MAX).dfa_size_limit(REGEX_BYTES_MAX).build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => {
+            format!("regular expression `{source}`: takes more than {REGEX_BYTES_MAX} bytes: repeat less, or use (?-u)")
+        }
+        error => {
             let reason = error.to_string();
-            let reason = reason.lines().last().unwrap_or_default().trim().to_owned();
-            format!("regular expression `{source}`: {reason}: look-around and back-references are not taken")
-        },
-    )
+            let reason = reason.lines().last().unwrap_or_default().trim().trim_end_matches('.').to_owned();
+            format!("regular expression `{source}`: {reason}; look-around and back-references are not taken")
+        }
+    })
 }
 
 fn join(mut parts: Vec<Expr>, many: fn(Vec<Expr>) -> Expr) -> Expr {

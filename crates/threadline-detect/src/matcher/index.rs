@@ -296,7 +296,8 @@ pub(crate) fn cost(check: &Check) -> u32 {
         Check::Starts(text, _) | Check::Ends(text, _) => by_length(text, 110),
         Check::Contains(text, _) => by_length(text, 120),
         Check::Wild(pattern, _) => {
-            let length = pattern.0.iter().map(|p| if let Piece::Text(t) = p { t.len() } else { 0 }).sum::<usize>();
+            let length =
+                pattern.0.iter().map(|p| if let Piece::Text(t) = p { t.len() } else { 0 }).sum::<usize>();
             120u32.saturating_sub(4 * length.min(24) as u32).max(4)
         }
         Check::Regex(_) => 60,

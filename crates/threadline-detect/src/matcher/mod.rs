@@ -141,7 +141,9 @@ impl Builder {
     /// Too many texts for one automaton.
     pub fn build(self) -> Result<Matcher, String> {
         let Builder { mut names, atoms, programs, .. } = self;
-        let url = names.find("url.original").map(|whole| [whole, names.intern("url.path"), names.intern("url.query")]);
+        let url = names
+            .find("url.original")
+            .map(|whole| [whole, names.intern("url.path"), names.intern("url.query")]);
         let mut builders: Vec<IndexBuilder> = (0..names.len()).map(|_| IndexBuilder::default()).collect();
         for (id, atom) in atoms.iter().enumerate() {
             if let Some(builder) = builders.get_mut(atom.field as usize) {
@@ -269,7 +271,8 @@ pub struct Scratch {
 
 impl Scratch {
     fn fit(&mut self, matcher: &Matcher) {
-        let fits = self.fingerprint == Some(matcher.fingerprint) && self.candidates.len() == matcher.programs.len();
+        let fits =
+            self.fingerprint == Some(matcher.fingerprint) && self.candidates.len() == matcher.programs.len();
         if !fits {
             *self = Scratch {
                 fingerprint: Some(matcher.fingerprint),
@@ -429,7 +432,8 @@ impl Matcher {
             keywords,
             columns: columns.into_iter().map(|column| (column, DictionaryAtoms::default())).collect(),
             attrs: view.str("attrs"),
-            body_json: (table == Table::Logs && batch.column_by_name("body_json").is_some()).then(|| view.str("body")),
+            body_json: (table == Table::Logs && batch.column_by_name("body_json").is_some())
+                .then(|| view.str("body")),
             resource: view.str("resource"),
             resources: Vec::new(),
             url: self.url,
@@ -476,11 +480,19 @@ impl Matcher {
     }
 
     /// Finds the atoms of a value.
-    fn find(&self, field: FieldId, keywords: bool, value: &Val<'_>, scratch: &mut Scratch, out: &mut Vec<AtomId>) {
+    fn find(
+        &self,
+        field: FieldId,
+        keywords: bool,
+        value: &Val<'_>,
+        scratch: &mut Scratch,
+        out: &mut Vec<AtomId>,
+    ) {
         let text = value.text();
         let Scratch { memos, buffer, .. } = scratch;
         let mut ask = |field: FieldId| {
-            if let (Some(index), Some(memo)) = (self.indexes.get(field as usize), memos.get_mut(field as usize)) {
+            if let (Some(index), Some(memo)) = (self.indexes.get(field as usize), memos.get_mut(field as usize))
+            {
                 memo.find(index, &self.atoms, &text, buffer, out);
             }
         };

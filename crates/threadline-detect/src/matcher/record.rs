@@ -170,7 +170,12 @@ fn is_fixed(table: Table, name: &str) -> bool {
 }
 
 /// The columns of a batch that matter.
-pub(crate) fn columns<'a>(names: &Names, batch: &'a RecordBatch, table: Table, keywords: bool) -> Vec<Column<'a>> {
+pub(crate) fn columns<'a>(
+    names: &Names,
+    batch: &'a RecordBatch,
+    table: Table,
+    keywords: bool,
+) -> Vec<Column<'a>> {
     let view = Batch::new(batch);
     let mut out = Vec::new();
     for (field, column) in FIXED {
@@ -181,7 +186,10 @@ pub(crate) fn columns<'a>(names: &Names, batch: &'a RecordBatch, table: Table, k
         }
         let Some(array) = batch.column_by_name(column).filter(|_| is_fixed(table, column)) else { continue };
         let source = match column {
-            "body" => Source::Body(view.str("body"), batch.column_by_name("body_json").and_then(|a| a.as_boolean_opt())),
+            "body" => Source::Body(
+                view.str("body"),
+                batch.column_by_name("body_json").and_then(|a| a.as_boolean_opt()),
+            ),
             "kind" if field == "span.kind" => Source::Kind(view.int("kind")),
             _ => match source(view, column, array) {
                 Some(source) => source,
@@ -208,7 +216,9 @@ pub(crate) fn columns<'a>(names: &Names, batch: &'a RecordBatch, table: Table, k
 fn source<'a>(view: Batch<'a>, name: &str, array: &'a dyn Array) -> Option<Source<'a>> {
     Some(match array.data_type() {
         DataType::Utf8 | DataType::Dictionary(..) => Source::Str(view.str(name)),
-        DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Timestamp(..) => Source::Int(view.int(name)),
+        DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Timestamp(..) => {
+            Source::Int(view.int(name))
+        }
         DataType::Float64 => Source::Double(array.as_primitive_opt::<Float64Type>()?),
         DataType::Boolean => Source::Bool(array.as_boolean_opt()?),
         DataType::FixedSizeBinary(_) => Source::Ids(array.as_fixed_size_binary_opt()?),
@@ -229,11 +239,14 @@ impl<'a> Source<'a> {
             Source::Double(array) => {
                 (row < array.len() && array.is_valid(row)).then(|| Val::Double(array.value(row)))
             }
-            Source::Bool(array) => (row < array.len() && array.is_valid(row)).then(|| Val::Bool(array.value(row))),
+            Source::Bool(array) => {
+                (row < array.len() && array.is_valid(row)).then(|| Val::Bool(array.value(row)))
+            }
             Source::Ids(array) => (row < array.len() && array.is_valid(row)).then(|| Val::Id(array.value(row))),
             Source::Body(column, json) => {
                 let text = column.get(row)?;
-                let is_json = json.is_some_and(|json| row < json.len() && json.is_valid(row) && json.value(row));
+                let is_json =
+                    json.is_some_and(|json| row < json.len() && json.is_valid(row) && json.value(row));
                 Some(Val::Text(if is_json { value::display(text) } else { Cow::Borrowed(text) }))
             }
         }
@@ -275,7 +288,13 @@ struct Walk<'n> {
 }
 
 impl Walk<'_> {
-    fn value<'a>(&mut self, raw: Raw<'a>, known: Known, depth: usize, found: &mut impl FnMut(FieldId, Val<'a>)) {
+    fn value<'a>(
+        &mut self,
+        raw: Raw<'a>,
+        known: Known,
+        depth: usize,
+        found: &mut impl FnMut(FieldId, Val<'a>),
+    ) {
         if depth > DEPTH_MAX || self.left == 0 {
             return;
         }

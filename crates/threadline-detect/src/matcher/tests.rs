@@ -1,4 +1,5 @@
-#![allow(clippy::indexing_slicing)]
+//! Every modifier by cases; and that the index finds what evaluating everything finds.
+
 use super::*;
 use crate::rules::{Options, RuleSet, SourceFile};
 use crate::sigma::extension::{TestRecord, TestValue};
@@ -86,7 +87,11 @@ fn every_modifier_decides() {
         ("{ f|re|m: '^b$' }", &[text("a\nb\nc")], &[text("abc")]),
         ("{ f|re|s: 'a.b' }", &[text("a\nb")], &[text("ab")]),
         ("{ f|re|startswith: 'b' }", &[text("bc")], &[text("ab")]),
-        ("{ f|cidr: 10.0.0.0/8 }", &[text("10.1.2.3"), text("::ffff:10.9.9.9")], &[text("11.0.0.1"), text("x")]),
+        (
+            "{ f|cidr: 10.0.0.0/8 }",
+            &[text("10.1.2.3"), text("::ffff:10.9.9.9")],
+            &[text("11.0.0.1"), text("x")],
+        ),
         ("{ f|cidr: 'fe80::/10' }", &[text("fe80::1")], &[text("10.0.0.1")]),
         ("{ f|windash|contains: ' -x' }", &[text("a /x"), text("a \u{2013}x")], &[text("a x")]),
         ("{ f|base64: ab }", &[text("YWI=")], &[text("YWJ")]),
@@ -97,7 +102,11 @@ fn every_modifier_decides() {
         ("{ f|fieldref|endswith: g }", &[text("xgee")], &[text("geex")]),
         ("{ f|fieldref|contains: g }", &[text("xgeex")], &[text("ge")]),
         ("{ f|fieldref|neq: g }", &[text("x"), TestValue::Null], &[text("gee")]),
-        ("{ f|hour: 11 }", &[text("2024-02-29T11:59:00Z"), TestValue::Int(BASE_US)], &[text("2024-02-29T12:00:00Z"), text("x")]),
+        (
+            "{ f|hour: 11 }",
+            &[text("2024-02-29T11:59:00Z"), TestValue::Int(BASE_US)],
+            &[text("2024-02-29T12:00:00Z"), text("x")],
+        ),
         ("{ f|hour|gte: 11 }", &[text("2024-02-29T12:00:00Z")], &[text("2024-02-29T10:00:00Z")]),
         ("{ f|minute: 59 }", &[text("2024-02-29T11:59:00Z")], &[text("2024-02-29T11:58:00Z")]),
         ("{ f|day: 29 }", &[text("2024-02-29")], &[text("2024-02-28")]),
@@ -200,9 +209,12 @@ fn conditions_are_over_selections() {
 #[test]
 fn spans_are_matched_and_tables_told_apart() {
     let of = |service: &str, selection: &str| {
-        format!("title: t\nlogsource: {{ product: threadline, service: {service} }}\ndetection: {{ s: {selection}, condition: s }}\n")
+        format!(
+            "title: t\nlogsource: {{ product: threadline, service: {service} }}\ndetection: {{ s: {selection}, condition: s }}\n"
+        )
     };
-    let texts = [of("spans", "{ name: GET, kind: 2, span.kind: server }"), of("logs", "{ f: a }"), of("x", "{ f: a }")];
+    let texts =
+        [of("spans", "{ name: GET, kind: 2, span.kind: server }"), of("logs", "{ f: a }"), of("x", "{ f: a }")];
     let rules = rules(&texts);
     let mut span = record(&[("name", text("get")), ("kind", TestValue::Int(2)), ("f", text("a"))]);
     span.span = true;
@@ -228,7 +240,12 @@ fn broken_rules_take_no_other_with_them() {
     assert_eq!(rules.len(), 1);
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     assert_eq!(problems.len(), 4, "{problems:?}");
-    for want in ["bad.yml:", "placeholder.yml:5: placeholder `%x%`", "look-around", "name.yml:1: the condition names `other`"] {
+    for want in [
+        "bad.yml:",
+        "placeholder.yml:5: placeholder `%x%`",
+        "look-around",
+        "name.yml:1: the condition names `other`",
+    ] {
         assert!(problems.iter().any(|problem| problem.contains(want)), "{want}: {problems:?}");
     }
 }
@@ -237,7 +254,9 @@ fn broken_rules_take_no_other_with_them() {
 fn filters_narrow_rules() {
     let rules_text = "title: r\nid: r1\nname: noisy\nlogsource: { category: c, product: p }\ndetection: { s: { f|contains: a }, condition: s }\n";
     let filter = |source: &str, names: &str| {
-        format!("title: filter\nlogsource: {source}\nfilter:\n  rules: {names}\n  selection: {{ g: known }}\n  condition: not selection\n")
+        format!(
+            "title: filter\nlogsource: {source}\nfilter:\n  rules: {names}\n  selection: {{ g: known }}\n  condition: not selection\n"
+        )
     };
     for (source, names, want) in [
         ("{ category: c }", "any", false),
@@ -262,9 +281,20 @@ mod properties {
 
     fn selection() -> impl Strategy<Value = String> {
         let key = prop_oneof![
-            Just("f"), Just("g"), Just("f|contains"), Just("g|startswith"), Just("f|endswith"), Just("f|cased"),
-            Just("f|contains|all"), Just("f|re"), Just("g|re|i"), Just("f|neq"), Just("g|fieldref"), Just("f|windash"),
-            Just("h|contains|cased"), Just("g|contains"),
+            Just("f"),
+            Just("g"),
+            Just("f|contains"),
+            Just("g|startswith"),
+            Just("f|endswith"),
+            Just("f|cased"),
+            Just("f|contains|all"),
+            Just("f|re"),
+            Just("g|re|i"),
+            Just("f|neq"),
+            Just("g|fieldref"),
+            Just("f|windash"),
+            Just("h|contains|cased"),
+            Just("g|contains"),
         ];
         let value = "[abAB*?/ -]{1,4}";
         let item = (key, proptest::collection::vec(value, 1..4)).prop_map(|(key, values)| {
@@ -275,7 +305,8 @@ mod properties {
                 .collect();
             format!("'{key}': [{}]", values.join(", "))
         });
-        let keyword = proptest::collection::vec("'[abAB*]{1,3}'", 1..3).prop_map(|words| format!("[{}]", words.join(", ")));
+        let keyword = proptest::collection::vec("'[abAB*]{1,3}'", 1..3)
+            .prop_map(|words| format!("[{}]", words.join(", ")));
         prop_oneof![
             4 => proptest::collection::vec(item, 1..3).prop_map(|mut items| {
                 items.sort();
@@ -288,8 +319,15 @@ mod properties {
 
     fn condition() -> impl Strategy<Value = &'static str> {
         prop_oneof![
-            Just("s0"), Just("not s0"), Just("s0 and s1"), Just("s0 or s1"), Just("s0 and not s1"),
-            Just("not (s0 or s1)"), Just("1 of s*"), Just("all of s*"), Just("not s0 or s1"),
+            Just("s0"),
+            Just("not s0"),
+            Just("s0 and s1"),
+            Just("s0 or s1"),
+            Just("s0 and not s1"),
+            Just("not (s0 or s1)"),
+            Just("1 of s*"),
+            Just("all of s*"),
+            Just("not s0 or s1"),
         ]
     }
 

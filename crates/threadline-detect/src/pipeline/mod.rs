@@ -62,11 +62,15 @@ fn read(text: &str) -> Result<Pipeline> {
     let [tree] = trees.as_slice() else {
         return Err(Fault::new(0, "a pipeline's file has exactly one document"));
     };
-    let known = ["name", "priority", "vars", "transformations", "allowed_backends", "postprocessing", "finalizers"];
+    let known =
+        ["name", "priority", "vars", "transformations", "allowed_backends", "postprocessing", "finalizers"];
     tree.only("pipeline", &known)?;
     for key in ["postprocessing", "finalizers"] {
         if let Some(node) = tree.get(key).filter(|node| !node.elements().is_empty()) {
-            return Err(Fault::new(node.line, format!("`{key}` is about query texts, of which there are none here")));
+            return Err(Fault::new(
+                node.line,
+                format!("`{key}` is about query texts, of which there are none here"),
+            ));
         }
     }
     let name = tree.get("name").map_or(Ok("unnamed"), |node| node.need_text("name"))?.to_owned();
@@ -86,7 +90,11 @@ fn items(node: Option<&Node>, vars: &FxHashMap<String, Vec<String>>) -> Result<V
     }
     let item = |node: &Node| {
         let id = node.get("id").map_or(Ok(""), |node| node.need_text("id"))?.to_owned();
-        Ok(PipelineItem { id, when: Conditions::read(node)?, transformation: Transformation::read(node, vars)? })
+        Ok(PipelineItem {
+            id,
+            when: Conditions::read(node)?,
+            transformation: Transformation::read(node, vars)?,
+        })
     };
     nodes.iter().map(item).collect()
 }
@@ -106,7 +114,10 @@ pub(crate) fn apply(pipelines: &[Pipeline], rule: &mut Rule) -> Result<bool> {
 
 fn apply_items(items: &[PipelineItem], rule: &mut Rule, state: &mut State) -> Result<()> {
     for item in items {
-        if item.when.of_rule(rule, state) && item.transformation.apply(item, rule, state)? && !item.id.is_empty() {
+        if item.when.of_rule(rule, state)
+            && item.transformation.apply(item, rule, state)?
+            && !item.id.is_empty()
+        {
             state.applied.push(item.id.clone());
         }
     }
@@ -134,7 +145,8 @@ pub(crate) fn field_of(pipelines: &[Pipeline], rule: &Rule, field: &str) -> Resu
             Detection::All(parts) | Detection::Any(parts) => parts.iter().find_map(first),
         }
     }
-    let changed = rule.detections.iter().find(|(name, _)| name == PROBE).and_then(|(_, detection)| first(detection));
+    let changed =
+        rule.detections.iter().find(|(name, _)| name == PROBE).and_then(|(_, detection)| first(detection));
     Ok(changed.unwrap_or_else(|| field.to_owned()))
 }
 

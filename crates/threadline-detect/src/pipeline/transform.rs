@@ -16,12 +16,23 @@ pub(super) enum Transformation {
     MapFields(Vec<(String, Vec<String>)>),
     MapPrefixes(Vec<(String, Vec<String>)>),
     FieldCase(Vec<(String, String)>, String),
-    Affix { front: String, back: String },
+    Affix {
+        front: String,
+        back: String,
+    },
     Drop,
-    Hashes { algorithms: Vec<String>, prefix: String, drop_name: bool },
+    Hashes {
+        algorithms: Vec<String>,
+        prefix: String,
+        drop_name: bool,
+    },
     WildcardPlaceholders(Filter),
     ValuePlaceholders(Filter, FxHashMap<String, Vec<String>>),
-    AddCondition { detection: Detection, negated: bool, template: bool },
+    AddCondition {
+        detection: Detection,
+        negated: bool,
+        template: bool,
+    },
     ChangeLogSource(LogSource),
     ReplaceString(regex::Regex, String),
     MapString(Vec<(String, Vec<String>)>),
@@ -78,8 +89,12 @@ impl Transformation {
             "field_name_prefix_mapping" => Transformation::MapPrefixes(mapping(node)?),
             "field_name_transform" => {
                 let known = node.get("mapping").map_or(&[][..], Node::members);
-                let known = known.iter().map(|(from, to)| Ok((from.clone(), to.need_text("mapping")?.to_owned())));
-                Transformation::FieldCase(known.collect::<Result<_>>()?, text(node, "transform_func", Some("lower"))?)
+                let known =
+                    known.iter().map(|(from, to)| Ok((from.clone(), to.need_text("mapping")?.to_owned())));
+                Transformation::FieldCase(
+                    known.collect::<Result<_>>()?,
+                    text(node, "transform_func", Some("lower"))?,
+                )
             }
             "field_name_suffix" => {
                 Transformation::Affix { front: String::new(), back: text(node, "suffix", None)? }
@@ -89,14 +104,19 @@ impl Transformation {
             }
             "drop_detection_item" => Transformation::Drop,
             "hashes_fields" => Transformation::Hashes {
-                algorithms: node.get("valid_hash_algos").map_or(Ok(Vec::new()), |n| n.need_texts("valid_hash_algos"))?,
+                algorithms: node
+                    .get("valid_hash_algos")
+                    .map_or(Ok(Vec::new()), |n| n.need_texts("valid_hash_algos"))?,
                 prefix: text(node, "field_prefix", Some(""))?,
-                drop_name: node.get("drop_algo_prefix").map_or(Ok(false), |n| n.need_bool("drop_algo_prefix"))?,
+                drop_name: node
+                    .get("drop_algo_prefix")
+                    .map_or(Ok(false), |n| n.need_bool("drop_algo_prefix"))?,
             },
             "wildcard_placeholders" => Transformation::WildcardPlaceholders(Filter::read(node)?),
             "value_placeholders" => Transformation::ValuePlaceholders(Filter::read(node)?, vars.clone()),
             "add_condition" => {
-                let conditions = node.get("conditions").ok_or_else(|| Fault::new(node.line, "needs `conditions`"))?;
+                let conditions =
+                    node.get("conditions").ok_or_else(|| Fault::new(node.line, "needs `conditions`"))?;
                 Transformation::AddCondition {
                     detection: selection(conditions, "conditions")?,
                     negated: node.get("negated").map_or(Ok(false), |node| node.need_bool("negated"))?,
@@ -131,10 +151,16 @@ impl Transformation {
             "detection_item_failure" => Transformation::ItemFailure(text(node, "message", None)?),
             "strict_field_mapping_failure" => Transformation::StrictMapping,
             "nest" => Transformation::Nest(items(node.get("items"), vars)?),
-            "regex" | "add_field" | "remove_field" | "set_field" | "set_custom_attribute" => Transformation::Nothing,
-            "file_placeholders" | "http_placeholders" | "command_placeholders" | "query_expression_placeholders"
+            "regex" | "add_field" | "remove_field" | "set_field" | "set_custom_attribute" => {
+                Transformation::Nothing
+            }
+            "file_placeholders"
+            | "http_placeholders"
+            | "command_placeholders"
+            | "query_expression_placeholders"
             | "extract_fields" => {
-                let what = format!("`{kind}` is not taken: write values into `vars` and use value_placeholders");
+                let what =
+                    format!("`{kind}` is not taken: write values into `vars` and use value_placeholders");
                 return Err(Fault::new(node.line, what));
             }
             other => return Err(Fault::new(node.line, format!("`{other}` is no transformation of pySigma 2"))),
@@ -218,7 +244,8 @@ impl Transformation {
         let field = item.field.as_deref();
         Ok(match self {
             Transformation::MapFields(mapping) => {
-                let to = mapping.iter().find(|(from, _)| Some(from.as_str()) == field).map(|(_, to)| to.clone());
+                let to =
+                    mapping.iter().find(|(from, _)| Some(from.as_str()) == field).map(|(_, to)| to.clone());
                 let mapped = to.and_then(renamed);
                 // References name fields, too.
                 match (mapped, refer(item, mapping)) {
@@ -239,10 +266,12 @@ impl Transformation {
                 field.and_then(|field| renamed(vec![format!("{front}{field}{back}")]))
             }
             Transformation::Drop => Some(Detection::All(Vec::new())),
-            Transformation::Hashes { algorithms, prefix, drop_name } => hashes(item, algorithms, prefix, *drop_name),
-            Transformation::WildcardPlaceholders(filter) => {
-                values(item, &mut |value| placeholders(value, &|name| filter.takes(name).then(|| vec![Piece::Any])))
+            Transformation::Hashes { algorithms, prefix, drop_name } => {
+                hashes(item, algorithms, prefix, *drop_name)
             }
+            Transformation::WildcardPlaceholders(filter) => values(item, &mut |value| {
+                placeholders(value, &|name| filter.takes(name).then(|| vec![Piece::Any]))
+            }),
             Transformation::ValuePlaceholders(filter, vars) => values(item, &mut |value| {
                 placeholders(value, &|name| {
                     let given = vars.get(name).filter(|_| filter.takes(name))?;
@@ -315,9 +344,11 @@ fn fill(detection: &mut Detection, source: &LogSource) {
                 let Value::Text { pattern: Pattern(pieces), .. } = value else { continue };
                 for piece in pieces {
                     let Piece::Text(text) = piece else { continue };
-                    for (name, value) in
-                        [("category", &source.category), ("product", &source.product), ("service", &source.service)]
-                    {
+                    for (name, value) in [
+                        ("category", &source.category),
+                        ("product", &source.product),
+                        ("service", &source.service),
+                    ] {
                         *text = text.replace(&format!("${name}"), value.as_deref().unwrap_or_default());
                     }
                 }
@@ -395,7 +426,12 @@ fn hashes(item: &Item, algorithms: &[String], prefix: &str, drop_name: bool) -> 
         }
         let field = if drop_name { prefix.to_owned() } else { format!("{prefix}{algorithm}") };
         let value = Value::Text { pattern: Pattern::literal(hash), cased: false };
-        parts.push(Detection::Item(Item { field: Some(field), values: vec![value], all: false, ..item.clone() }));
+        parts.push(Detection::Item(Item {
+            field: Some(field),
+            values: vec![value],
+            all: false,
+            ..item.clone()
+        }));
     }
     (!parts.is_empty()).then(|| if item.all { Detection::All(parts) } else { Detection::Any(parts) })
 }
@@ -468,4 +504,3 @@ impl Detection {
         matches!(self, Detection::All(parts) | Detection::Any(parts) if parts.iter().all(Detection::is_empty))
     }
 }
-

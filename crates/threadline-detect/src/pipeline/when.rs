@@ -72,8 +72,13 @@ impl<T> Group<T> {
         };
         if let Some(node) = node.get(expression) {
             let condition = Condition::parse(node.need_text(expression)?, node.line)?;
-            if let Some(name) = condition.names().into_iter().find(|name| !conditions.iter().any(|(n, _)| n == name)) {
-                return Err(Fault::new(node.line, format!("`{expression}` names `{name}`, which is not in `{list}`")));
+            if let Some(name) =
+                condition.names().into_iter().find(|name| !conditions.iter().any(|(n, _)| n == name))
+            {
+                return Err(Fault::new(
+                    node.line,
+                    format!("`{expression}` names `{name}`, which is not in `{list}`"),
+                ));
             }
             how = How::Expression(condition);
         }
@@ -135,7 +140,11 @@ impl Names {
         let texts = list.need_texts("fields")?;
         match node.get("mode").or(node.get("type_")).and_then(Node::text).unwrap_or("plain") {
             "plain" => Ok(Names::Plain(texts)),
-            "re" => texts.iter().map(|text| regex(&format!("^(?:{text})"), list)).collect::<Result<_>>().map(Names::Patterns),
+            "re" => texts
+                .iter()
+                .map(|text| regex(&format!("^(?:{text})"), list))
+                .collect::<Result<_>>()
+                .map(Names::Patterns),
             other => Err(Fault::new(node.line, format!("`mode` is `{other}`: plain, re"))),
         }
     }
@@ -164,7 +173,11 @@ fn of_rule(node: &Node) -> Result<OfRule> {
     Ok(match text(node, "type")?.as_str() {
         "logsource" => {
             let part = |key: &str| node.get(key).map(|node| node.need_text(key).map(str::to_owned)).transpose();
-            OfRule::LogSource(LogSource { category: part("category")?, product: part("product")?, service: part("service")? })
+            OfRule::LogSource(LogSource {
+                category: part("category")?,
+                product: part("product")?,
+                service: part("service")?,
+            })
         }
         "contains_field" => OfRule::ContainsField(text(node, "field")?),
         "contains_detection_item" => OfRule::ContainsItem(text(node, "field")?, text(node, "value")?),
@@ -244,7 +257,8 @@ impl Conditions {
             OfRule::LogSource(source) => rule.log_source.is_in(source),
             OfRule::ContainsField(field) => any_item(rule, &|item| item.field.as_deref() == Some(field)),
             OfRule::ContainsItem(field, value) => any_item(rule, &|item| {
-                item.field.as_deref() == Some(field) && item.values.iter().any(|own| shown(own).eq_ignore_ascii_case(value))
+                item.field.as_deref() == Some(field)
+                    && item.values.iter().any(|own| shown(own).eq_ignore_ascii_case(value))
             }),
             OfRule::Applied(id) => state.applied.contains(id),
             OfRule::IsRule(is) => *is,
@@ -265,7 +279,11 @@ impl Conditions {
         let by_value = self.item.holds(|condition| match condition {
             OfItem::MatchString(pattern, any) => {
                 let mut texts = item.values.iter().filter(|value| matches!(value, Value::Text { .. }));
-                if *any { texts.any(|v| pattern.is_match(&shown(v))) } else { texts.all(|v| pattern.is_match(&shown(v))) }
+                if *any {
+                    texts.any(|v| pattern.is_match(&shown(v)))
+                } else {
+                    texts.all(|v| pattern.is_match(&shown(v)))
+                }
             }
             OfItem::MatchValue(value) => item.values.iter().any(|own| shown(own) == *value),
             OfItem::Wildcard => item.values.iter().any(|value| match value {

@@ -44,7 +44,9 @@ impl Condition {
         let condition = parser.or(0)?;
         match parser.peek() {
             None => Ok(condition),
-            Some(token) => Err(Fault::new(line, format!("`{token}` stands where `and`, `or` or the end belongs"))),
+            Some(token) => {
+                Err(Fault::new(line, format!("`{token}` stands where `and`, `or` or the end belongs")))
+            }
         }
     }
 
@@ -121,7 +123,10 @@ fn tokens(text: &str, line: usize) -> Result<Vec<&str>> {
         }
         tokens.push(token);
         if tokens.len() > TOKENS_MAX {
-            return Err(Fault::new(line, format!("a condition has more than {TOKENS_MAX} words: split the rule")));
+            return Err(Fault::new(
+                line,
+                format!("a condition has more than {TOKENS_MAX} words: split the rule"),
+            ));
         }
         rest = after.trim_start();
     }
@@ -259,9 +264,13 @@ mod tests {
 
     #[test]
     fn hidden_names_fit_hidden_patterns_only() {
-        for (pattern, name, want) in
-            [("*", "sel", true), ("*", "_sel", false), ("_s*", "_sel", true), ("sel_*", "sel_a", true), ("sel*", "fil", false)]
-        {
+        for (pattern, name, want) in [
+            ("*", "sel", true),
+            ("*", "_sel", false),
+            ("_s*", "_sel", true),
+            ("sel_*", "sel_a", true),
+            ("sel*", "fil", false),
+        ] {
             assert_eq!(fits(pattern, name), want, "{pattern} {name}");
         }
     }

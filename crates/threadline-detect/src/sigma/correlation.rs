@@ -103,9 +103,8 @@ const KEYS: [&str; 8] =
 pub(crate) fn read(node: &Node, document: &Node) -> Result<Correlation> {
     let line = node.line;
     node.only("correlation", &KEYS)?;
-    let need = |key: &str| {
-        node.get(key).ok_or_else(|| Fault::new(line, format!("a correlation needs `{key}`")))
-    };
+    let need =
+        |key: &str| node.get(key).ok_or_else(|| Fault::new(line, format!("a correlation needs `{key}`")));
     let kind_node = need("type")?;
     let kind_name = kind_node.need_text("type")?;
     let condition = node.get("condition");
@@ -119,7 +118,9 @@ pub(crate) fn read(node: &Node, document: &Node) -> Result<Correlation> {
         None if kind.is_temporal() => {
             (When::Compares(vec![(Comparison::GreaterOrEqual, rules.len() as f64)]), Vec::new())
         }
-        None => return Err(Fault::new(line, "a correlation needs `condition`, such as `condition: { gte: 10 }`")),
+        None => {
+            return Err(Fault::new(line, "a correlation needs `condition`, such as `condition: { gte: 10 }`"));
+        }
     };
     if let When::Holds(condition) = &when {
         if rules.is_empty() {
@@ -130,11 +131,14 @@ pub(crate) fn read(node: &Node, document: &Node) -> Result<Correlation> {
         }
     }
     if rules.is_empty() || rules.len() > RULES_MAX || group_by.len() > GROUP_BY_MAX {
-        let what = format!("a correlation needs 1 to {RULES_MAX} `rules` and at most {GROUP_BY_MAX} `group-by` fields");
+        let what = format!(
+            "a correlation needs 1 to {RULES_MAX} `rules` and at most {GROUP_BY_MAX} `group-by` fields"
+        );
         return Err(Fault::new(line, what));
     }
     let generate = [node.get("generate"), document.get("generate")];
-    let generate = generate.into_iter().flatten().map(|node| node.need_bool("generate")).next().unwrap_or(Ok(false))?;
+    let generate =
+        generate.into_iter().flatten().map(|node| node.need_bool("generate")).next().unwrap_or(Ok(false))?;
     let aliases = node.get("aliases").map_or(Ok(Vec::new()), aliases)?;
     Ok(Correlation { kind, rules, group_by, timespan_us, aliases, when, fields, generate, line })
 }
@@ -148,7 +152,10 @@ fn kind(name: &str, line: usize, condition: Option<&Node>) -> Result<Kind> {
         "value_median" => Kind::ValuePercentile(50.0),
         "value_percentile" => {
             let Some(node) = condition.and_then(|condition| condition.get("percentile")) else {
-                return Err(Fault::new(line, "`value_percentile` needs `percentile` in its condition, 0 to 100"));
+                return Err(Fault::new(
+                    line,
+                    "`value_percentile` needs `percentile` in its condition, 0 to 100",
+                ));
             };
             let percentile = node.need_number("percentile")?;
             if !(0.0..=100.0).contains(&percentile) {
@@ -184,7 +191,9 @@ fn when(kind: Kind, node: &Node) -> Result<(When, Vec<String>)> {
             None if key == "field" => fields = value.need_texts("field")?,
             None if key == "percentile" && matches!(kind, Kind::ValuePercentile(_)) => {}
             None => {
-                let what = format!("`{key}` is nothing in a correlation's condition: lt, lte, gt, gte, eq, neq, field");
+                let what = format!(
+                    "`{key}` is nothing in a correlation's condition: lt, lte, gt, gte, eq, neq, field"
+                );
                 return Err(Fault::new(value.line, what));
             }
         }

@@ -165,14 +165,27 @@ pub enum TestValue {
 }
 
 const KEYS: [&str; 10] = [
-    "new_value", "absence", "ratio", "baseline", "exceptions", "entities", "suppress", "risk", "every", "tests",
+    "new_value",
+    "absence",
+    "ratio",
+    "baseline",
+    "exceptions",
+    "entities",
+    "suppress",
+    "risk",
+    "every",
+    "tests",
 ];
 
 pub(crate) fn read(node: &Node) -> Result<Extension> {
     node.only("threadline", &KEYS)?;
-    let finders = ["new_value", "absence", "ratio", "baseline"].iter().filter(|key| node.get(key).is_some()).count();
+    let finders =
+        ["new_value", "absence", "ratio", "baseline"].iter().filter(|key| node.get(key).is_some()).count();
     if finders > 1 {
-        return Err(Fault::new(node.line, "`threadline` takes one of new_value, absence, ratio, baseline: split the rule"));
+        return Err(Fault::new(
+            node.line,
+            "`threadline` takes one of new_value, absence, ratio, baseline: split the rule",
+        ));
     }
     let finder = if let Some(node) = node.get("new_value") {
         Some(new_value(node)?)
@@ -242,13 +255,16 @@ fn absence(node: &Node) -> Result<Finder> {
     node.only("absence", &["group-by", "timespan", "forget", "sequence"])?;
     let timespan_us = duration(node, "timespan", None)?;
     let forget_us = duration(node, "forget", Some("1d"))?.max(timespan_us);
-    let sequence = node.get("sequence").map(|node| node.need_text("sequence").map(str::to_owned)).transpose()?;
+    let sequence =
+        node.get("sequence").map(|node| node.need_text("sequence").map(str::to_owned)).transpose()?;
     Ok(Finder::Absence { group_by: fields(node, "group-by")?, timespan_us, forget_us, sequence })
 }
 
 fn ratio(node: &Node) -> Result<Finder> {
     node.only("ratio", &["of", "group-by", "timespan", "min", "gt", "gte", "lt", "lte"])?;
-    let of = node.get("of").ok_or_else(|| Fault::new(node.line, "`ratio` needs `of`: a condition over selections"))?;
+    let of = node
+        .get("of")
+        .ok_or_else(|| Fault::new(node.line, "`ratio` needs `of`: a condition over selections"))?;
     let of = Condition::parse(of.need_text("of")?, of.line)?;
     let mut comparisons = Vec::new();
     for (key, value) in node.members() {
@@ -266,7 +282,8 @@ fn ratio(node: &Node) -> Result<Finder> {
 
 fn exception(node: &Node) -> Result<Exception> {
     node.only("exceptions", &["match", "expires", "reason"])?;
-    let which = node.get("match").ok_or_else(|| Fault::new(node.line, "an exception needs `match`: a selection"))?;
+    let which =
+        node.get("match").ok_or_else(|| Fault::new(node.line, "an exception needs `match`: a selection"))?;
     let expires = node.get("expires").map(|node| {
         let text = node.need_text("expires")?;
         let fault = || Fault::new(node.line, format!("`expires` is `{text}`: write a day such as 2026-12-31"));
@@ -287,7 +304,12 @@ fn test(node: &Node) -> Result<Test> {
     let expect = match (node.get("match"), node.get("findings")) {
         (Some(node), None) => Expect::Match(node.need_bool("match")?),
         (None, Some(node)) => Expect::Findings(node.need_number("findings")?.max(0.0) as u64),
-        _ => return Err(Fault::new(node.line, "a test needs one of `match: true`, `match: false`, `findings: N`")),
+        _ => {
+            return Err(Fault::new(
+                node.line,
+                "a test needs one of `match: true`, `match: false`, `findings: N`",
+            ));
+        }
     };
     let mut records = Vec::new();
     let given = node.get("record").or_else(|| node.get("records"));
@@ -329,7 +351,11 @@ fn test_records(node: &Node, out: &mut Vec<TestRecord>) -> Result<()> {
         let own = |key: &str| matches!(key, "at" | "every" | "repeat" | "table");
         let fields = node.members().iter().filter(|(key, _)| !own(key));
         let fields = fields.map(|(key, node)| (key.clone(), test_value(node, index))).collect();
-        out.push(TestRecord { at_us: at_us.saturating_add(every_us.saturating_mul(index as i64)), span, fields });
+        out.push(TestRecord {
+            at_us: at_us.saturating_add(every_us.saturating_mul(index as i64)),
+            span,
+            fields,
+        });
     }
     Ok(())
 }

@@ -68,7 +68,9 @@ pub(crate) fn apply(key: &str, node: &Node) -> Result<Item> {
         return Err(Fault::new(line, format!("`{key}` has more than {VALUES_MAX} values: split the rule")));
     }
     if field.is_none()
-        && values.iter().any(|v| !matches!(v, Value::Text { .. } | Value::Number(_) | Value::Regex(_) | Value::OneOf(_)))
+        && values
+            .iter()
+            .any(|v| !matches!(v, Value::Text { .. } | Value::Number(_) | Value::Regex(_) | Value::OneOf(_)))
     {
         return Err(Fault::new(line, "a keyword must be a text, a number or a regular expression"));
     }
@@ -79,7 +81,10 @@ fn value(key: &str, node: &Node, modifiers: &[&str]) -> Result<Work> {
     let text_only = |name: &&str| matches!(*name, "re" | "cidr" | "fieldref");
     let literal = modifiers.iter().any(text_only);
     let Some(scalar) = node.scalar() else {
-        return Err(Fault::new(node.line, format!("`{key}` has a list or mapping in its list: write plain values")));
+        return Err(Fault::new(
+            node.line,
+            format!("`{key}` has a list or mapping in its list: write plain values"),
+        ));
     };
     Ok(match scalar {
         Scalar::Text(text) if literal => Work::Text(Pattern::literal(text)),
@@ -120,7 +125,12 @@ fn modify(modifier: &str, work: Work, before: &[&str], line: usize) -> Result<Wo
         ("contains" | "startswith" | "endswith", work) => affix(modifier, work, line),
         ("re", Work::Text(pattern)) if before.iter().all(|m| matches!(*m, "all" | "neq")) => {
             let source = pattern.plain().unwrap_or_default().to_owned();
-            Ok(Work::Done(Value::Regex(Regex { source, ignore_case: false, multi_line: false, dot_all: false })))
+            Ok(Work::Done(Value::Regex(Regex {
+                source,
+                ignore_case: false,
+                multi_line: false,
+                dot_all: false,
+            })))
         }
         ("re", _) => wrong("takes a text and must come first: write `field|re`"),
         ("i" | "ignorecase", Work::Done(Value::Regex(regex))) => {
@@ -132,7 +142,9 @@ fn modify(modifier: &str, work: Work, before: &[&str], line: usize) -> Result<Wo
         ("s" | "dotall", Work::Done(Value::Regex(regex))) => {
             Ok(Work::Done(Value::Regex(Regex { dot_all: true, ..regex })))
         }
-        ("i" | "ignorecase" | "m" | "multiline" | "s" | "dotall", _) => wrong("is only for regular expressions: write `re|` before it"),
+        ("i" | "ignorecase" | "m" | "multiline" | "s" | "dotall", _) => {
+            wrong("is only for regular expressions: write `re|` before it")
+        }
         ("cidr", Work::Text(pattern)) => {
             let text = pattern.plain().unwrap_or_default();
             match Network::parse(text) {
@@ -157,10 +169,9 @@ fn modify(modifier: &str, work: Work, before: &[&str], line: usize) -> Result<Wo
             let texts = base64_offsets(&bytes(modifier, work, line)?);
             Ok(Work::Done(Value::OneOf(texts.into_iter().map(text_value).collect())))
         }
-        (
-            "cidr" | "fieldref" | "expand" | "windash" | "wide" | "utf16le" | "utf16be" | "utf16",
-            _,
-        ) => wrong("needs a text"),
+        ("cidr" | "fieldref" | "expand" | "windash" | "wide" | "utf16le" | "utf16be" | "utf16", _) => {
+            wrong("needs a text")
+        }
         _ => wrong(
             "is no modifier of Sigma 2.1: all, base64, base64offset, cased, cidr, contains, endswith, exists, expand, \
              fieldref, gt, gte, lt, lte, minute, hour, day, week, month, year, neq, re, i, m, s, startswith, utf16, \
@@ -230,7 +241,9 @@ fn affix(modifier: &str, work: Work, line: usize) -> Result<Work> {
             Ok(Work::Done(Value::Regex(Regex { source, ..regex })))
         }
         work @ Work::Bytes(..) => affix(modifier, as_work(finish(work, false, line)?), line),
-        Work::Done(Value::Bool(value)) => affix(modifier, Work::Text(Pattern::literal(value.to_string())), line),
+        Work::Done(Value::Bool(value)) => {
+            affix(modifier, Work::Text(Pattern::literal(value.to_string())), line)
+        }
         Work::Done(Value::Null) => Ok(Work::Done(Value::Null)),
         Work::Done(_) => Err(Fault::new(line, format!("`{modifier}` needs a text"))),
     }
@@ -251,7 +264,8 @@ fn windash(pattern: &Pattern, line: usize) -> Result<Work> {
             if matches!(char, '-' | '/') && !word(before) && word(chars.get(at + 1).copied()) {
                 found += 1;
                 if found > DASHES_MAX {
-                    let what = format!("`windash` expands {DASHES_MAX} dashes of a value at most: split the value");
+                    let what =
+                        format!("`windash` expands {DASHES_MAX} dashes of a value at most: split the value");
                     return Err(Fault::new(line, what));
                 }
                 let with = |dash: char| {
@@ -304,7 +318,10 @@ fn bytes(modifier: &str, work: Work, line: usize) -> Result<Vec<u8>> {
     match work {
         Work::Text(pattern) => match pattern.plain() {
             Some(text) => Ok(text.as_bytes().to_vec()),
-            None => Err(Fault::new(line, format!("`{modifier}` cannot encode wildcards: write `\\*` for the character"))),
+            None => Err(Fault::new(
+                line,
+                format!("`{modifier}` cannot encode wildcards: write `\\*` for the character"),
+            )),
         },
         Work::Bytes(bytes, mark) => {
             let mut out = if mark { vec![0xff, 0xfe] } else { Vec::new() };
@@ -393,7 +410,10 @@ mod tests {
             assert_eq!(found, want, "{yaml}");
         }
         assert_eq!(item("f|windash|contains|all: ['-a', '-b']").unwrap().values.len(), 2);
-        assert_eq!(item("f|hour|gte: 20").unwrap().values, [Value::TimePart(TimePart::Hour, Comparison::GreaterOrEqual, 20)]);
+        assert_eq!(
+            item("f|hour|gte: 20").unwrap().values,
+            [Value::TimePart(TimePart::Hour, Comparison::GreaterOrEqual, 20)]
+        );
         assert_eq!(item("f|gt: '10'").unwrap().values, [Value::Compare(Comparison::Greater, 10.0)]);
         assert_eq!(item("f: []").unwrap().values, [Value::Null]);
         assert!(item("f|neq: x").unwrap().negated);

@@ -186,7 +186,9 @@ impl Pattern {
                     piece += 1;
                 }
                 (None, Some((after, from))) => {
-                    let Some(char) = text.get(from..).and_then(|rest| rest.chars().next()) else { return false };
+                    let Some(char) = text.get(from..).and_then(|rest| rest.chars().next()) else {
+                        return false;
+                    };
                     let from = from + char.len_utf8();
                     retry = Some((after, from));
                     (piece, at) = (after, from);

@@ -14,14 +14,20 @@ const SELECTIONS_MAX: usize = 500;
 /// Reads one document of a file.
 pub(crate) fn document(node: &Node, file: &str) -> Result<Document> {
     if !node.is_map() {
-        return Err(Fault::new(node.line, "is no rule: a mapping with `title`, `logsource` and `detection` is one"));
+        return Err(Fault::new(
+            node.line,
+            "is no rule: a mapping with `title`, `logsource` and `detection` is one",
+        ));
     }
     let meta = meta(node, file)?;
     let extension = node.get("threadline").map_or(Ok(extension::Extension::default()), extension::read)?;
     if let Some(correlation) = node.get("correlation") {
         let correlation = correlation::read(correlation, node)?;
         if extension.finder.is_some() {
-            return Err(Fault::new(node.line, "new_value, absence and ratio stand in a rule, not in a correlation"));
+            return Err(Fault::new(
+                node.line,
+                "new_value, absence and ratio stand in a rule, not in a correlation",
+            ));
         }
         return Ok(Document::Correlation(CorrelationRule { meta, correlation, extension }));
     }
@@ -34,7 +40,8 @@ pub(crate) fn document(node: &Node, file: &str) -> Result<Document> {
     let detections = selections(detection, &["condition", "timeframe"])?;
     let condition = detection.get("condition");
     let condition = condition.ok_or_else(|| Fault::new(detection.line, "`detection` needs `condition`"))?;
-    let conditions = condition.elements().iter().map(|node| Condition::parse(node.need_text("condition")?, node.line));
+    let conditions =
+        condition.elements().iter().map(|node| Condition::parse(node.need_text("condition")?, node.line));
     let conditions = conditions.collect::<Result<Vec<_>>>()?;
     if conditions.is_empty() {
         return Err(Fault::new(condition.line, "`condition` is empty"));
@@ -68,7 +75,10 @@ fn meta(node: &Node, file: &str) -> Result<Meta> {
             let name = value.need_text("level")?;
             let known = Level::ALL.into_iter().find(|level| level.name() == name);
             known.ok_or_else(|| {
-                Fault::new(value.line, format!("`level` is `{name}`: informational, low, medium, high, critical"))
+                Fault::new(
+                    value.line,
+                    format!("`level` is `{name}`: informational, low, medium, high, critical"),
+                )
             })?
         }
         None => Level::default(),
@@ -87,9 +97,20 @@ fn meta(node: &Node, file: &str) -> Result<Meta> {
         author: text("author")?,
         tags: texts("tags")?,
         references: texts("references")?,
-        false_positives: texts("falsepositives")?,
+        false_positives: remarks(node.get("falsepositives")),
         version: hasher.digest(),
     })
+}
+
+/// Texts for people. `- Backups: they run at night` is a mapping to YAML; it is meant as a text.
+fn remarks(node: Option<&Node>) -> Vec<String> {
+    let mut out = Vec::new();
+    for element in node.map_or(&[][..], Node::elements) {
+        out.extend(element.text().map(str::to_owned));
+        let members = element.members().iter();
+        out.extend(members.map(|(key, value)| format!("{key}: {}", value.text().unwrap_or_default())));
+    }
+    out
 }
 
 /// Content, not layout; tests of a rule do not make another version of it.
@@ -122,7 +143,8 @@ fn log_source(node: &Node) -> Result<LogSource> {
         Some(value) if !value.is_null() => value.need_text(key).map(|text| Some(text.to_owned())),
         _ => Ok(None),
     };
-    let source = LogSource { category: text("category")?, product: text("product")?, service: text("service")? };
+    let source =
+        LogSource { category: text("category")?, product: text("product")?, service: text("service")? };
     if source == LogSource::default() {
         return Err(Fault::new(node.line, "`logsource` needs one of category, product, service"));
     }
@@ -134,7 +156,8 @@ fn read_filter(node: &Node, meta: Meta, log_source: LogSource) -> Result<Filter>
         Fault::new(node.line, "a filter needs `rules`: ids or names, or `any` for all of the log source")
     })?;
     let names = rules.need_texts("rules")?;
-    let any = names.is_empty() || (names.len() == 1 && names.iter().all(|name| name.eq_ignore_ascii_case("any")));
+    let any =
+        names.is_empty() || (names.len() == 1 && names.iter().all(|name| name.eq_ignore_ascii_case("any")));
     let condition = node.get("condition").ok_or_else(|| Fault::new(node.line, "a filter needs `condition`"))?;
     let condition = match condition.elements() {
         [one] => Condition::parse(one.need_text("condition")?, one.line)?,
@@ -215,7 +238,12 @@ mod tests {
             (format!("{head}detection:\n  condition: a\n"), 4, "selections are needed"),
             ("title: t\ncorrelation: { type: x, timespan: 5m }".to_owned(), 2, "no type of correlation"),
             ("title: t\ncorrelation: { type: event_count, rules: a, timespan: 5 }".to_owned(), 2, "such as 5m"),
-            ("title: t\ncorrelation: { type: value_count, rules: a, timespan: 5m, condition: { gte: 1 } }".to_owned(), 2, "needs `field`"),
+            (
+                "title: t\ncorrelation: { type: value_count, rules: a, timespan: 5m, condition: { gte: 1 } }"
+                    .to_owned(),
+                2,
+                "needs `field`",
+            ),
         ] {
             let fault = read(&text).unwrap_err();
             assert!(fault.what.contains(want) && fault.line == line, "{text}: {fault:?}");
@@ -225,7 +253,9 @@ mod tests {
     #[test]
     fn versions_are_of_the_content() {
         let rule = |condition: &str, tail: &str| {
-            let text = format!("title: t\nlogsource: {{ category: a }}\ndetection: {{ a: {{ f: 1 }}, condition: {condition} }}\n{tail}");
+            let text = format!(
+                "title: t\nlogsource: {{ category: a }}\ndetection: {{ a: {{ f: 1 }}, condition: {condition} }}\n{tail}"
+            );
             match read(&text).unwrap() {
                 Document::Rule(rule) => rule.meta.version,
                 other => panic!("{other:?}"),
