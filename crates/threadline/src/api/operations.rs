@@ -109,6 +109,7 @@ const fn in_path(name: &'static str, doc: &'static str) -> Parameter {
     Parameter { name, kind: Kind::Text, in_path: true, required: true, doc }
 }
 
+const PAGE_REPLIES: &[Reply] = &[ok("text/html; charset=utf-8", "Text", "The page.")];
 const PAGE_TRACE: &[Parameter] = &[in_path("trace_id", "32 hex digits.")];
 
 /// An address of the page for people; what it shows stands in its query string, which only the page itself reads.
@@ -121,7 +122,7 @@ const fn page(name: &'static str, path: &'static str, parameters: &'static [Para
         doc: "The page for people, at one of its addresses.",
         parameters,
         bodies: &[],
-        replies: &[ok("text/html; charset=utf-8", "Text", "The page.")],
+        replies: PAGE_REPLIES,
         problems: &[],
     }
 }
