@@ -112,6 +112,7 @@ const fn in_path(name: &'static str, doc: &'static str) -> Parameter {
     Parameter { name, kind: Kind::Text, in_path: true, required: true, doc }
 }
 
+const PAGE_REPLIES: &[Reply] = &[ok("text/html; charset=utf-8", "Text", "The page.")];
 const PAGE_TRACE: &[Parameter] = &[in_path("trace_id", "32 hex digits.")];
 
 const PAGE_REPLIES: &[Reply] = &[ok("text/html; charset=utf-8", "Text", "The page.")];
