@@ -1,0 +1,828 @@
+//! The state machine: alerts and commands in, transitions and messages out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::event::{Event, Message, Reason, Transition, What};
+use super::matcher::{self, Matcher};
+use super::policy::{Policy, PolicyError, Route, Silence};
+use super::state::{ALERTS_MAX, Incident, Member, NOTES_MAX, Note, State};
+use super::{Labels, fingerprint};
+use crate::checkpoint::{Reader, RestoreError, Writer};
+
+const MAGIC: [u8; 4] = *b"TLIN";
+const VERSION: u16 = 1;
+/// Labels of an alert at most, and bytes of one.
+const LABELS_MAX: usize = 64;
+const LABEL_BYTES_MAX: usize = 1024;
+/// Bytes of a note, a comment, a name at most.
+const TEXT_BYTES_MAX: usize = 16 * 1024;
+/// Silences at most.
+const SILENCES_MAX: usize = 10_000;
+/// Who acts where no person does.
+const SELF: &str = "threadline";
+
+/// A finding, or a series that is unusual, with labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alert {
+    /// `severity`, `rule`, `service`, `team`, entities…
+    pub labels: Labels,
+    /// When it happened, µs.
+    pub at_us: i64,
+    /// It is over.
+    pub over: bool,
+}
+
+/// What people do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// "I have it."
+    Acknowledge {
+        /// Which.
+        incident: u64,
+    },
+    /// Give it to somebody; empty: to nobody.
+    Assign {
+        /// Which.
+        incident: u64,
+        /// Whom.
+        to: Box<str>,
+    },
+    /// Write a note.
+    Note {
+        /// Which.
+        incident: u64,
+        /// Text.
+        text: Box<str>,
+    },
+    /// Not now.
+    Snooze {
+        /// Which.
+        incident: u64,
+        /// Until when, µs.
+        until_us: i64,
+    },
+    /// It is over.
+    Resolve {
+        /// Which.
+        incident: u64,
+    },
+    /// It is not.
+    Reopen {
+        /// Which.
+        incident: u64,
+    },
+    /// It is the same as another.
+    Merge {
+        /// Which.
+        incident: u64,
+        /// The other.
+        into: u64,
+    },
+    /// Do not tell of these for a time.
+    Silence {
+        /// Which; at least one.
+        matchers: Vec<Matcher>,
+        /// From, µs.
+        from_us: i64,
+        /// Until, µs.
+        until_us: i64,
+        /// Why.
+        comment: Box<str>,
+    },
+    /// Tell of them again.
+    Unsilence {
+        /// Number of the silence.
+        silence: u64,
+    },
+}
+
+/// Why a command was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such incident, or silence.
+    Unknown(u64),
+    /// The incident is in a state in which that cannot be done.
+    State {
+        /// The incident.
+        incident: u64,
+        /// Its state.
+        state: State,
+        /// What cannot be done.
+        command: &'static str,
+    },
+    /// The command itself is wrong.
+    Invalid(&'static str),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Unknown(id) => write!(f, "there is no {id}"),
+            Refusal::State { incident, state, command } => {
+                write!(f, "incident {incident} is {}: it cannot be {command}", state.name())
+            }
+            Refusal::Invalid(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// What a silence would mute.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preview {
+    /// Incidents with alerts that it mutes: number, alerts muted, alerts in all. Closed ones that are still kept, too: what
+    /// it would have muted.
+    pub incidents: Vec<(u64, usize, usize)>,
+    /// Live incidents that would be muted as a whole.
+    pub whole: usize,
+}
+
+/// What was counted since the start; a checkpoint keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Alerts that came.
+    pub alerts: u64,
+    /// Alerts with too many, or too long labels.
+    pub refused: u64,
+    /// Alerts that found no place.
+    pub overflowed: u64,
+    /// Messages.
+    pub messages: u64,
+}
+
+/// All incidents.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Desk {
+    policy: Policy,
+    incidents: BTreeMap<u64, Incident>,
+    /// The newest incident of a key.
+    by_key: BTreeMap<u64, u64>,
+    silences: BTreeMap<u64, Silence>,
+    /// Incidents that are live: counted, not looked for, as a storm opens many.
+    live: usize,
+    next_incident: u64,
+    next_silence: u64,
+    next_number: u64,
+    counters: Counters,
+}
+
+/// Which alerts mute others, per inhibition: values of the equal labels.
+struct Muting {
+    sources: Vec<(BTreeSet<Vec<Box<str>>>, BTreeSet<Vec<Box<str>>>)>,
+}
+
+impl Desk {
+    /// A desk with nothing on it.
+    ///
+    /// # Errors
+    /// A policy that makes no sense.
+    pub fn new(policy: Policy) -> Result<Desk, PolicyError> {
+        policy.check()?;
+        Ok(Desk {
+            policy,
+            incidents: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            silences: BTreeMap::new(),
+            live: 0,
+            next_incident: 1,
+            next_silence: 1,
+            next_number: 1,
+            counters: Counters::default(),
+        })
+    }
+
+    /// Incidents, by number.
+    pub fn incidents(&self) -> impl Iterator<Item = &Incident> {
+        self.incidents.values()
+    }
+
+    /// An incident.
+    pub fn incident(&self, id: u64) -> Option<&Incident> {
+        self.incidents.get(&id)
+    }
+
+    /// Silences, by number.
+    pub fn silences(&self) -> impl Iterator<Item = &Silence> {
+        self.silences.values()
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Takes alerts, then does what is due: messages, escalation, ends of snoozes, resolving by itself. Time does not go
+    /// back; call it every second or so.
+    pub fn step(&mut self, alerts: &[Alert], now_us: i64) -> Vec<Event> {
+        let mut events = Vec::new();
+        for alert in alerts {
+            self.take(alert, now_us, &mut events);
+        }
+        self.look(now_us, &mut events);
+        events
+    }
+
+    fn take(&mut self, alert: &Alert, now_us: i64, events: &mut Vec<Event>) {
+        self.counters.alerts += 1;
+        let long = |text: &str| text.len() > LABEL_BYTES_MAX;
+        if alert.labels.len() > LABELS_MAX || alert.labels.iter().any(|(name, value)| long(name) || long(value))
+        {
+            self.counters.refused += 1;
+            return;
+        }
+        let mut routes = Vec::new();
+        self.policy.root.find(&alert.labels, &mut routes);
+        let places: Vec<Place> = routes.into_iter().map(|route| Place::of(route, &alert.labels)).collect();
+        for place in places {
+            self.join(alert, &place, now_us, events);
+        }
+    }
+
+    fn join(&mut self, alert: &Alert, place: &Place, now_us: i64, events: &mut Vec<Event>) {
+        let found = self.current(place.key);
+        let known = found.filter(|incident| incident.state.is_live()).map(|incident| incident.id);
+        let closed = found.filter(|incident| {
+            let soon = now_us.saturating_sub(incident.since_us) <= place.reopen_us;
+            // Not where its own group has a newer one.
+            incident.state == State::Resolved && soon && self.by_key.get(&incident.key) == Some(&incident.id)
+        });
+        let closed = closed.map(|incident| incident.id);
+        if alert.over && known.is_none() {
+            return;
+        }
+        let id = match (known, closed) {
+            (Some(id), _) => id,
+            (None, Some(id)) => {
+                self.set_state(id, State::Open, "it came back", SELF, now_us, events);
+                self.restart(id, now_us.saturating_add(place.wait_us));
+                id
+            }
+            (None, None) => {
+                if self.live >= self.policy.open_max {
+                    self.counters.overflowed += 1;
+                    if self.counters.overflowed.is_power_of_two() {
+                        let alerts = self.counters.overflowed;
+                        self.audit(events, now_us, 0, SELF, What::Overflowed { alerts });
+                    }
+                    return;
+                }
+                self.open(place, now_us, events)
+            }
+        };
+        let mark = fingerprint(&alert.labels);
+        let Some(incident) = self.incidents.get_mut(&id) else { return };
+        let what = member(incident, mark, alert);
+        if !alert.over {
+            incident.last_alert_us = incident.last_alert_us.max(now_us);
+        }
+        let joined = matches!(what, Some(What::Joined { .. }));
+        if joined && incident.first_told_us.is_some() {
+            incident.news = true;
+            let earliest = incident.last_told_us.map_or(now_us, |told| told.saturating_add(place.interval_us));
+            let due = earliest.max(now_us);
+            incident.due_us = Some(incident.due_us.map_or(due, |own| own.min(due)));
+        }
+        if let Some(what) = what {
+            self.audit(events, now_us, id, SELF, what);
+        }
+    }
+
+    /// The incident that alerts of a key go to: the newest, or what it was merged into.
+    fn current(&self, key: u64) -> Option<&Incident> {
+        let mut incident = self.incidents.get(self.by_key.get(&key)?)?;
+        // Incidents are merged into live ones only, so that there is no circle; a bound all the same.
+        for _ in 0..self.incidents.len() {
+            if incident.state != State::Merged {
+                break;
+            }
+            incident = self.incidents.get(&incident.merged_into)?;
+        }
+        Some(incident)
+    }
+
+    fn open(&mut self, place: &Place, now_us: i64, events: &mut Vec<Event>) -> u64 {
+        let id = self.next_incident;
+        self.next_incident += 1;
+        let mut incident = Incident::new(id, place.key, &place.route, place.group.clone(), now_us);
+        incident.due_us = Some(now_us.saturating_add(place.wait_us));
+        self.incidents.insert(id, incident);
+        self.live += 1;
+        self.by_key.insert(place.key, id);
+        self.audit(events, now_us, id, SELF, What::Opened);
+        id
+    }
+
+    /// Begins anew with telling people.
+    fn restart(&mut self, id: u64, due_us: i64) {
+        if let Some(incident) = self.incidents.get_mut(&id) {
+            incident.due_us = Some(due_us);
+            incident.first_told_us = None;
+            incident.steps = 0;
+            incident.news = false;
+        }
+    }
+
+    fn look(&mut self, now_us: i64, events: &mut Vec<Event>) {
+        self.silences.retain(|_, silence| silence.until_us > now_us);
+        let live = self.incidents.values().filter(|incident| incident.state.is_live());
+        let ids: Vec<u64> = live.map(|incident| incident.id).collect();
+        for id in &ids {
+            self.wake(*id, now_us, events);
+            self.end(*id, now_us, events);
+        }
+        // After all that ended has ended: what is over mutes nothing.
+        let muting = self.muting();
+        for id in ids {
+            self.tell_if_due(id, &muting, now_us, events);
+        }
+        let keep_us = self.policy.keep_us;
+        let gone = |incident: &Incident| {
+            !incident.state.is_live() && now_us.saturating_sub(incident.since_us) > keep_us
+        };
+        let gone: Vec<(u64, u64)> = self
+            .incidents
+            .values()
+            .filter(|incident| gone(incident))
+            .map(|incident| (incident.id, incident.key))
+            .collect();
+        for (id, key) in gone {
+            self.incidents.remove(&id);
+            if self.by_key.get(&key) == Some(&id) {
+                self.by_key.remove(&key);
+            }
+        }
+    }
+
+    fn wake(&mut self, id: u64, now_us: i64, events: &mut Vec<Event>) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        if incident.state == State::Snoozed && incident.snoozed_until_us <= now_us {
+            self.set_state(id, State::Open, "the snooze is over", SELF, now_us, events);
+            self.restart(id, now_us);
+        }
+    }
+
+    fn end(&mut self, id: u64, now_us: i64, events: &mut Vec<Event>) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let quiet_us = self.route(&incident.route).auto_resolve_us;
+        let over = incident.active().next().is_none() && incident.more == 0;
+        let quiet = quiet_us > 0 && now_us.saturating_sub(incident.last_alert_us) >= quiet_us;
+        let why = match (over, quiet) {
+            (true, _) => "all of its alerts are over",
+            (false, true) => "nothing new came",
+            (false, false) => return,
+        };
+        self.resolve(id, why, SELF, now_us, events);
+    }
+
+    fn resolve(&mut self, id: u64, why: &str, actor: &str, now_us: i64, events: &mut Vec<Event>) {
+        self.set_state(id, State::Resolved, why, actor, now_us, events);
+        self.tell_those_who_know(id, Reason::Resolve, now_us, events);
+        if let Some(incident) = self.incidents.get_mut(&id) {
+            incident.open_for.clear();
+            incident.due_us = None;
+        }
+    }
+
+    fn tell_if_due(&mut self, id: u64, muting: &Muting, now_us: i64, events: &mut Vec<Event>) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        if !matches!(incident.state, State::Open | State::Acknowledged) {
+            return;
+        }
+        let due = incident.due_us.is_some_and(|due| due <= now_us);
+        let steps = incident.steps as usize;
+        let route = self.route(&incident.route);
+        let step = route.escalation.get(steps).filter(|step| {
+            let since = incident.first_told_us.map(|told| now_us.saturating_sub(told));
+            incident.state == State::Open && since.is_some_and(|since| since >= step.after_us)
+        });
+        if !due && step.is_none() || incident.active().all(|alert| self.is_muted(&alert.labels, muting, now_us))
+        {
+            return;
+        }
+        let (receivers, repeat_us) = (route.receivers.clone(), route.repeat_us);
+        let escalated = step.map(|step| step.receivers.clone());
+        let acknowledged = incident.state == State::Acknowledged;
+        let reason = match (incident.first_told_us, incident.news, incident.state) {
+            (None, _, _) => Some(Reason::Trigger),
+            (_, true, _) => Some(Reason::Update),
+            (_, false, State::Open) => Some(Reason::Repeat),
+            _ => None,
+        };
+        if due {
+            if let Some(reason) = reason {
+                receivers.iter().for_each(|receiver| self.tell(id, receiver, reason, now_us, events));
+                if reason == Reason::Trigger && acknowledged {
+                    self.tell_those_who_know(id, Reason::Acknowledge, now_us, events);
+                }
+            }
+            if let Some(incident) = self.incidents.get_mut(&id) {
+                incident.first_told_us.get_or_insert(now_us);
+                incident.last_told_us = Some(now_us);
+                incident.news = false;
+                incident.due_us = (incident.state == State::Open).then(|| now_us.saturating_add(repeat_us));
+            }
+        }
+        if let Some(receivers) = escalated {
+            let step = steps as u32 + 1;
+            if let Some(incident) = self.incidents.get_mut(&id) {
+                incident.steps = step;
+            }
+            self.audit(events, now_us, id, SELF, What::Escalated { step });
+            receivers.iter().for_each(|receiver| self.tell(id, receiver, Reason::Escalation, now_us, events));
+        }
+    }
+
+    fn tell(&mut self, id: u64, receiver: &str, reason: Reason, now_us: i64, events: &mut Vec<Event>) {
+        let Some(incident) = self.incidents.get_mut(&id) else { return };
+        // Whoever does not know of it is told that it is there, whatever the reason.
+        let knows = !incident.open_for.insert(receiver.into());
+        let reason = match reason {
+            Reason::Update | Reason::Repeat if !knows => Reason::Trigger,
+            reason => reason,
+        };
+        let number = incident.told.entry(receiver.into()).or_default();
+        *number += 1;
+        let number = *number;
+        self.counters.messages += 1;
+        events.push(Event::Message(Message {
+            at_us: now_us,
+            incident: id,
+            receiver: receiver.into(),
+            reason,
+            number,
+        }));
+    }
+
+    fn tell_those_who_know(&mut self, id: u64, reason: Reason, now_us: i64, events: &mut Vec<Event>) {
+        let receivers = self.incidents.get(&id).map(|incident| incident.open_for.clone()).unwrap_or_default();
+        receivers.iter().for_each(|receiver| self.tell(id, receiver, reason, now_us, events));
+    }
+
+    fn route(&self, name: &str) -> &Route {
+        // A route that a new policy does not have any more: the root takes its incidents.
+        self.policy.root.named(name).unwrap_or(&self.policy.root)
+    }
+
+    fn muting(&self) -> Muting {
+        let rules = self.policy.inhibitions.iter();
+        let live = || self.incidents.values().filter(|incident| incident.state.is_live());
+        let sources = rules.map(|rule| {
+            let (mut any, mut pure) = (BTreeSet::new(), BTreeSet::new());
+            for labels in live().flat_map(Incident::active).map(|alert| &alert.labels) {
+                if matcher::all(&rule.source, labels) {
+                    let values = equals(&rule.equal, labels);
+                    if !matcher::all(&rule.target, labels) {
+                        pure.insert(values.clone());
+                    }
+                    any.insert(values);
+                }
+            }
+            (any, pure)
+        });
+        Muting { sources: sources.collect() }
+    }
+
+    fn is_muted(&self, labels: &Labels, muting: &Muting, now_us: i64) -> bool {
+        let silenced = self.silences.values().any(|silence| silence.mutes(labels, now_us));
+        let planned = self.policy.maintenance.iter().any(|window| window.mutes(labels, now_us));
+        let inhibited = self.policy.inhibitions.iter().zip(&muting.sources).any(|(rule, (any, pure))| {
+            // An alert of both sides is muted by those of the source side alone.
+            let sources = if matcher::all(&rule.source, labels) { pure } else { any };
+            matcher::all(&rule.target, labels) && sources.contains(&equals(&rule.equal, labels))
+        });
+        silenced || planned || inhibited
+    }
+
+    /// What a silence with these matchers would mute, of what is open and of what is kept.
+    pub fn preview(&self, matchers: &[Matcher]) -> Preview {
+        let mut preview = Preview::default();
+        for incident in self.incidents.values() {
+            let all = incident.alerts.len();
+            let muted = incident.alerts.values().filter(|alert| matcher::all(matchers, &alert.labels)).count();
+            if muted > 0 {
+                preview.incidents.push((incident.id, muted, all));
+                preview.whole += usize::from(muted == all && incident.state.is_live());
+            }
+        }
+        preview
+    }
+
+    /// Does what somebody wants done.
+    ///
+    /// # Errors
+    /// [`Refusal`]; then nothing has changed.
+    pub fn command(&mut self, actor: &str, command: Command, now_us: i64) -> Result<Vec<Event>, Refusal> {
+        if actor.is_empty() || actor.len() > LABEL_BYTES_MAX {
+            return Err(Refusal::Invalid("a command needs an actor, of at most 1024 bytes"));
+        }
+        let mut events = Vec::new();
+        match command {
+            Command::Acknowledge { incident } => {
+                self.need(incident, "acknowledged", |state| matches!(state, State::Open | State::Snoozed))?;
+                self.set_state(incident, State::Acknowledged, "", actor, now_us, &mut events);
+                self.tell_those_who_know(incident, Reason::Acknowledge, now_us, &mut events);
+                let mut unassigned = false;
+                if let Some(incident) = self.incidents.get_mut(&incident) {
+                    // What has not been told at all, or is news, is still told.
+                    let told = incident.first_told_us.is_some() && !incident.news;
+                    incident.due_us = incident.due_us.filter(|_| !told);
+                    unassigned = incident.assignee.is_empty();
+                    if unassigned {
+                        incident.assignee = actor.into();
+                    }
+                }
+                if unassigned {
+                    self.audit(&mut events, now_us, incident, actor, What::Assigned { to: actor.into() });
+                }
+            }
+            Command::Assign { incident, to } => {
+                self.need(incident, "assigned", State::is_live)?;
+                if to.len() > LABEL_BYTES_MAX {
+                    return Err(Refusal::Invalid("an assignee has at most 1024 bytes"));
+                }
+                if let Some(incident) = self.incidents.get_mut(&incident) {
+                    incident.assignee = to.clone();
+                }
+                self.audit(&mut events, now_us, incident, actor, What::Assigned { to });
+            }
+            Command::Note { incident, text } => self.note(incident, actor, text, now_us, &mut events)?,
+            Command::Snooze { incident, until_us } => {
+                self.need(incident, "snoozed", State::is_live)?;
+                if until_us <= now_us {
+                    return Err(Refusal::Invalid("a snooze must end in the future"));
+                }
+                if let Some(incident) = self.incidents.get_mut(&incident) {
+                    incident.snoozed_until_us = until_us;
+                }
+                self.set_state(incident, State::Snoozed, "", actor, now_us, &mut events);
+            }
+            Command::Resolve { incident } => {
+                self.need(incident, "resolved", State::is_live)?;
+                self.resolve(incident, "", actor, now_us, &mut events);
+            }
+            Command::Reopen { incident } => {
+                self.need(incident, "reopened", |state| state == State::Resolved)?;
+                let key = self.incidents.get(&incident).map_or(0, |incident| incident.key);
+                if self.current(key).is_some_and(|current| current.id != incident && current.state.is_live()) {
+                    return Err(Refusal::Invalid(
+                        "another incident of the same group is open: merge, or look there",
+                    ));
+                }
+                self.set_state(incident, State::Open, "", actor, now_us, &mut events);
+                self.restart(incident, now_us);
+                self.by_key.insert(key, incident);
+                if let Some(incident) = self.incidents.get_mut(&incident) {
+                    incident.last_alert_us = now_us;
+                    incident.alerts.values_mut().for_each(|alert| alert.over = false);
+                }
+            }
+            Command::Merge { incident, into } => self.merge(incident, into, actor, now_us, &mut events)?,
+            Command::Silence { matchers, from_us, until_us, comment } => {
+                let silence = Silence {
+                    id: self.next_silence,
+                    matchers,
+                    from_us,
+                    until_us,
+                    author: actor.into(),
+                    comment,
+                };
+                self.silence(silence, now_us, &mut events)?;
+            }
+            Command::Unsilence { silence } => {
+                self.silences.remove(&silence).ok_or(Refusal::Unknown(silence))?;
+                self.audit(&mut events, now_us, 0, actor, What::Unsilenced { silence });
+            }
+        }
+        Ok(events)
+    }
+
+    fn need(&self, id: u64, command: &'static str, fits: impl Fn(State) -> bool) -> Result<&Incident, Refusal> {
+        let incident = self.incidents.get(&id).ok_or(Refusal::Unknown(id))?;
+        let state = incident.state;
+        if fits(state) { Ok(incident) } else { Err(Refusal::State { incident: id, state, command }) }
+    }
+
+    fn note(
+        &mut self,
+        id: u64,
+        actor: &str,
+        text: Box<str>,
+        now_us: i64,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Refusal> {
+        let incident = self.incidents.get_mut(&id).ok_or(Refusal::Unknown(id))?;
+        if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX {
+            return Err(Refusal::Invalid("a note has from 1 to 16384 bytes"));
+        }
+        if incident.notes.len() >= NOTES_MAX {
+            return Err(Refusal::Invalid("an incident has at most 1000 notes"));
+        }
+        incident.notes.push(Note { at_us: now_us, author: actor.into(), text: text.clone() });
+        self.audit(events, now_us, id, actor, What::Noted { text });
+        Ok(())
+    }
+
+    fn merge(
+        &mut self,
+        id: u64,
+        into: u64,
+        actor: &str,
+        now_us: i64,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Refusal> {
+        self.need(id, "merged", State::is_live)?;
+        self.need(into, "merged into", State::is_live)?;
+        if id == into {
+            return Err(Refusal::Invalid("an incident cannot be merged into itself"));
+        }
+        self.set_state(id, State::Merged, "", actor, now_us, events);
+        self.audit(events, now_us, id, actor, What::Merged { into });
+        self.tell_those_who_know(id, Reason::Resolve, now_us, events);
+        let Some(from) = self.incidents.get_mut(&id) else { return Ok(()) };
+        from.open_for.clear();
+        from.due_us = None;
+        from.merged_into = into;
+        let (alerts, more, last_us) =
+            (std::mem::take(&mut from.alerts), std::mem::take(&mut from.more), from.last_alert_us);
+        let Some(target) = self.incidents.get_mut(&into) else { return Ok(()) };
+        target.more += more;
+        target.last_alert_us = target.last_alert_us.max(last_us);
+        for (mark, alert) in alerts {
+            if target.alerts.len() >= ALERTS_MAX && !target.alerts.contains_key(&mark) {
+                target.more += alert.count;
+                continue;
+            }
+            let own = target.alerts.entry(mark).or_insert_with(|| Member { count: 0, ..alert.clone() });
+            own.count += alert.count;
+            own.first_us = own.first_us.min(alert.first_us);
+            own.last_us = own.last_us.max(alert.last_us);
+            own.over &= alert.over;
+        }
+        Ok(())
+    }
+
+    fn silence(&mut self, silence: Silence, now_us: i64, events: &mut Vec<Event>) -> Result<(), Refusal> {
+        if silence.matchers.is_empty() || silence.matchers.len() > LABELS_MAX {
+            return Err(Refusal::Invalid("a silence needs from 1 to 64 matchers"));
+        }
+        if silence.matchers.iter().all(|matcher| matcher.matches(&Labels::new())) {
+            return Err(Refusal::Invalid(
+                "the matchers match what has no labels: the silence would mute everything",
+            ));
+        }
+        if silence.until_us <= now_us.max(silence.from_us) {
+            return Err(Refusal::Invalid("a silence must end in the future, and after it begins"));
+        }
+        if silence.comment.trim().is_empty() || silence.comment.len() > TEXT_BYTES_MAX {
+            return Err(Refusal::Invalid("a silence needs a comment: why"));
+        }
+        if self.silences.len() >= SILENCES_MAX {
+            return Err(Refusal::Invalid("there are 10000 silences: end some"));
+        }
+        let (id, author) = (silence.id, silence.author.clone());
+        self.next_silence += 1;
+        self.silences.insert(id, silence);
+        self.audit(events, now_us, 0, &author, What::Silenced { silence: id });
+        Ok(())
+    }
+
+    fn set_state(&mut self, id: u64, to: State, why: &str, actor: &str, now_us: i64, events: &mut Vec<Event>) {
+        let Some(incident) = self.incidents.get_mut(&id) else { return };
+        let from = incident.state;
+        incident.set_state(to, now_us);
+        self.live = self.live.saturating_sub(usize::from(from.is_live())) + usize::from(to.is_live());
+        self.audit(events, now_us, id, actor, What::Moved { from, to, why: why.into() });
+    }
+
+    fn audit(&mut self, events: &mut Vec<Event>, at_us: i64, incident: u64, actor: &str, what: What) {
+        let number = self.next_number;
+        self.next_number += 1;
+        events.push(Event::Transition(Transition { number, at_us, incident, actor: actor.into(), what }));
+    }
+
+    /// All that is known, as bytes.
+    pub fn checkpoint(&self) -> Vec<u8> {
+        let mut out = Writer::new(MAGIC, VERSION);
+        let Counters { alerts, refused, overflowed, messages } = self.counters;
+        let numbers =
+            [self.next_incident, self.next_silence, self.next_number, alerts, refused, overflowed, messages];
+        numbers.iter().for_each(|number| out.u64(*number));
+        out.list(self.incidents.values(), |out, incident| incident.write(out));
+        out.list(self.by_key.iter(), |out, (key, id)| {
+            out.u64(*key);
+            out.u64(*id);
+        });
+        out.list(self.silences.values(), |out, silence| {
+            out.u64(silence.id);
+            out.list(silence.matchers.iter(), |out, matcher| out.text(&matcher.to_string()));
+            out.i64(silence.from_us);
+            out.i64(silence.until_us);
+            out.text(&silence.author);
+            out.text(&silence.comment);
+        });
+        out.finish()
+    }
+
+    /// Goes on from a checkpoint, under a policy that may be another.
+    ///
+    /// # Errors
+    /// [`RestoreError`].
+    pub fn restore(policy: Policy, bytes: &[u8]) -> Result<Desk, RestoreError> {
+        policy.check().map_err(|_| RestoreError::Settings("policy, which makes no sense"))?;
+        let mut from = Reader::new(MAGIC, VERSION, bytes)?;
+        let (next_incident, next_silence, next_number) = (from.u64()?, from.u64()?, from.u64()?);
+        let counters = Counters {
+            alerts: from.u64()?,
+            refused: from.u64()?,
+            overflowed: from.u64()?,
+            messages: from.u64()?,
+        };
+        let incidents = from.list(Incident::read)?;
+        let by_key = from.list(|from| Ok((from.u64()?, from.u64()?)))?;
+        let silences = from.list(|from| {
+            let id = from.u64()?;
+            let matchers = from.list(|from| {
+                Matcher::parse(&from.text()?).map_err(|_| RestoreError::Damaged("a matcher is none"))
+            })?;
+            let (from_us, until_us) = (from.i64()?, from.i64()?);
+            Ok(Silence { id, matchers, from_us, until_us, author: from.text()?, comment: from.text()? })
+        })?;
+        from.end()?;
+        let live = incidents.iter().filter(|incident| incident.state.is_live()).count();
+        Ok(Desk {
+            policy,
+            live,
+            incidents: incidents.into_iter().map(|incident| (incident.id, incident)).collect(),
+            by_key: by_key.into_iter().collect(),
+            silences: silences.into_iter().map(|silence| (silence.id, silence)).collect(),
+            next_incident,
+            next_silence,
+            next_number,
+            counters,
+        })
+    }
+}
+
+/// Where an alert goes: taken out of the policy, so that the desk can change.
+struct Place {
+    route: Box<str>,
+    key: u64,
+    group: Labels,
+    wait_us: i64,
+    interval_us: i64,
+    reopen_us: i64,
+}
+
+impl Place {
+    fn of(route: &Route, labels: &Labels) -> Place {
+        let own = route.group_by.iter().filter_map(|name| labels.get_key_value(name));
+        let group: Labels = own.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let mut key = xxhash_rust::xxh3::Xxh3::new();
+        key.update(route.name.as_bytes());
+        key.update(&fingerprint(&group).to_le_bytes());
+        Place {
+            route: route.name.clone(),
+            key: key.digest(),
+            group,
+            wait_us: route.wait_us,
+            interval_us: route.interval_us,
+            reopen_us: route.reopen_us,
+        }
+    }
+}
+
+fn equals(names: &[Box<str>], labels: &Labels) -> Vec<Box<str>> {
+    names.iter().map(|name| labels.get(name).cloned().unwrap_or_default()).collect()
+}
+
+/// Puts an alert among an incident's; what changed by it.
+fn member(incident: &mut Incident, mark: u64, alert: &Alert) -> Option<What> {
+    let room = incident.alerts.len() < ALERTS_MAX;
+    match incident.alerts.get_mut(&mark) {
+        Some(known) => {
+            let (was, at_us) = (known.over, alert.at_us);
+            known.over = alert.over;
+            known.first_us = known.first_us.min(at_us);
+            known.last_us = known.last_us.max(at_us);
+            known.count += u64::from(!alert.over);
+            match (was, alert.over) {
+                (false, true) => Some(What::Ended { alert: mark }),
+                (true, false) => Some(What::Joined { alert: mark }),
+                _ => None,
+            }
+        }
+        None if alert.over => None,
+        None if room => {
+            let (first_us, last_us) = (alert.at_us, alert.at_us);
+            let new = Member { labels: alert.labels.clone(), first_us, last_us, count: 1, over: false };
+            incident.alerts.insert(mark, new);
+            Some(What::Joined { alert: mark })
+        }
+        None => {
+            incident.more += 1;
+            None
+        }
+    }
+}
