@@ -120,7 +120,7 @@ fn explain(settings: &Settings, told: &Told<'_>) -> String {
     let series = told.series;
     let per_minute = 60.0 / f64::from(settings.window_s);
     let (low, high) = told.usual;
-    let seconds = settings.window_s % 60 != 0;
+    let seconds = !settings.window_s.is_multiple_of(60);
     let since = calendar::clock(told.since_us, settings.offset_min, seconds);
     let when = match told.basis {
         Basis::HourOfWeek => {

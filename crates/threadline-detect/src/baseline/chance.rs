@@ -4,6 +4,7 @@
 //! around what is expected. The lesser surprise of the two counts: unusual for this series, and not explained by chance.
 
 use super::settings::Settings;
+use super::sketch::DdSketch;
 use super::tail::{Count, SURPRISE_MAX, Share};
 use crate::checkpoint::{Reader, RestoreError, Writer};
 
@@ -105,11 +106,18 @@ impl ShareChance {
     }
 }
 
-/// Durations have no law of chance of their own: what is not clearly slower is not worth a word.
-pub(super) fn weigh_duration(expected_ln: f64, spread_ln: f64, value_ln: f64) -> Weighed {
-    let slower = value_ln - expected_ln >= SLOWER_MIN.ln();
+/// How many durations are clearly slower than the usual 95th percentile: there should be one in twenty, or as many as
+/// there have been. So a percentile of few durations is not taken for more than it is.
+pub(super) fn weigh_durations(
+    chance: &mut ShareChance,
+    settings: &Settings,
+    (expected_ln, spread_ln): (f64, f64),
+    sketch: &DdSketch,
+) -> Weighed {
+    let slower = sketch.count_above(expected_ln.exp() * SLOWER_MIN);
+    let Weighed { surprise, .. } = chance.weigh(settings, 0.05, slower as f64, sketch.count() as f64);
     let usual = ((expected_ln - 2.5 * spread_ln).exp(), (expected_ln + 2.5 * spread_ln).exp());
-    Weighed { surprise: if slower { SURPRISE_MAX } else { 0.0 }, usual }
+    Weighed { surprise, usual }
 }
 
 /// A value of which nothing is known but its past.

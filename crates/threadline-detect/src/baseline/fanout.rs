@@ -93,7 +93,7 @@ impl Fanout {
     ) -> Vec<(Box<str>, Verdict)> {
         let bucket = window_us.div_euclid(settings.window_us() * i64::from(settings.fanout_windows));
         if bucket != self.bucket {
-            self.rotate(bucket);
+            self.rotate(bucket, settings.fanout_min as f64);
         }
         let window = self.open.remove(&window_us).unwrap_or_default();
         let mut touched: Vec<Box<str>> = Vec::with_capacity(window.len());
@@ -154,7 +154,7 @@ impl Fanout {
     }
 
     /// A bucket is over: the population learns what each entity touched in it.
-    fn rotate(&mut self, bucket: i64) {
+    fn rotate(&mut self, bucket: i64, fanout_min: f64) {
         let neighbour = self.bucket.checked_add(1) == Some(bucket);
         self.bucket = bucket;
         // In order, so that the same records give the same state.
@@ -165,11 +165,14 @@ impl Fanout {
             let over = std::mem::take(&mut entity.current);
             if !over.is_empty() {
                 let size = over.estimate();
-                self.population.judge(size);
-                self.learnt = self.learnt.saturating_add(1);
-                // Stays at the 99th percentile: up by 99 when above for every one down when below.
-                let step = 0.02 * self.high.max(1.0);
-                self.high += if size > self.high { step * 0.99 } else { -step * 0.01 };
+                // A probe that is known for touching much would hide strangers that do.
+                if entity.buckets < OWN_MIN || entity.usual < fanout_min {
+                    self.population.judge(size);
+                    self.learnt = self.learnt.saturating_add(1);
+                    // Stays at the 99th percentile: up by 99 when above for every one down when below.
+                    let step = 0.02 * self.high.max(1.0);
+                    self.high += if size > self.high { step * 0.99 } else { -step * 0.01 };
+                }
                 entity.buckets = entity.buckets.saturating_add(1);
                 let weight = (1.0 / f64::from(entity.buckets)).max(OWN_WEIGHT);
                 entity.usual += weight * (size - entity.usual);

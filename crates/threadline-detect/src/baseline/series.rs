@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::anomaly::Phase;
 use super::calendar;
+use super::calibration::LEARN;
 use super::chance::{self, CountChance, ShareChance, Weighed};
 use super::detector::{Basis, Detector};
 use super::gate::{Gate, Passage};
@@ -16,6 +17,8 @@ use crate::checkpoint::{Reader, RestoreError, Writer};
 const OPEN_MAX: usize = 256;
 /// Windows over which too few requests are put together.
 const CARRY_MAX: u32 = 10;
+/// Windows of a series before anything is said of it.
+const YOUNG_MIN: f64 = 10.0;
 
 /// What a window holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,7 +165,7 @@ impl Series {
     pub(super) fn new(signal: Signal, window_us: i64) -> Series {
         let chance = match signal {
             Signal::Requests => Chance::Count(CountChance::new()),
-            Signal::Errors | Signal::Rejections => Chance::Share(ShareChance::new()),
+            Signal::Errors | Signal::Rejections | Signal::Latency => Chance::Share(ShareChance::new()),
             _ => Chance::None,
         };
         Series {
@@ -252,14 +255,23 @@ impl Series {
         let upward_only = !matches!(held, Held::Count(_) | Held::Value { .. });
         let Weighed { surprise: by_chance, usual } = match (&mut self.chance, held) {
             (Chance::Count(chance), _) => chance.weigh(settings, judgement.expected, value),
-            (Chance::Share(chance), _) => chance.weigh(settings, judgement.expected, part, whole),
-            (Chance::None, Held::Durations(_)) => {
-                chance::weigh_duration(judgement.expected, judgement.spread, value)
+            (Chance::Share(chance), Held::Durations(sketch)) => {
+                let expected = (judgement.expected, judgement.spread);
+                chance::weigh_durations(chance, settings, expected, sketch)
             }
+            (Chance::Share(chance), _) => chance.weigh(settings, judgement.expected, part, whole),
             (Chance::None, _) => chance::weigh_value(judgement.expected, judgement.spread),
         };
         let better = upward_only && value < judgement.expected;
-        let surprise = if better { 0.0 } else { judgement.surprise.min(by_chance) };
+        // Of a series that is too young to know itself only chance can be asked, and is believed half: for shares, which
+        // have no hours of the day.
+        let learnt = self.detector.learnt();
+        let by_itself = match learnt {
+            _ if learnt > f64::from(LEARN) || !upward_only => judgement.surprise,
+            _ if learnt > YOUNG_MIN => 0.5 * by_chance,
+            _ => 0.0,
+        };
+        let surprise = if better { 0.0 } else { by_itself.min(by_chance) };
         let (phase, since_us) = match self.gate.pass(settings, window_us, surprise, muted) {
             Passage::Quiet => {
                 self.surprise = surprise;
@@ -306,7 +318,7 @@ impl Series {
         let detector = Detector::read(from)?;
         let chance = match signal {
             Signal::Requests => Chance::Count(CountChance::read(from)?),
-            Signal::Errors | Signal::Rejections => Chance::Share(ShareChance::read(from)?),
+            Signal::Errors | Signal::Rejections | Signal::Latency => Chance::Share(ShareChance::read(from)?),
             _ => Chance::None,
         };
         let gate = Gate::read(from)?;

@@ -63,9 +63,9 @@ impl Default for Settings {
             entities_max: 50_000,
             expire_days: 14,
             fanout_windows: 10,
-            part_min: 5,
+            part_min: 3,
             whole_min: 10,
-            durations_min: 20,
+            durations_min: 5,
             fanout_min: 20,
         }
     }

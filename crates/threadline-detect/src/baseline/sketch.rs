@@ -77,6 +77,15 @@ impl DdSketch {
         None
     }
 
+    /// How many values were counted that are greater, give or take those within [`RELATIVE_ERROR`] of it.
+    pub fn count_above(&self, value: f64) -> u64 {
+        if value < VALUE_MIN {
+            return self.count - self.zeros;
+        }
+        let bin = (value.ln() / gamma().ln()).ceil() as i32;
+        self.bins.range(bin.saturating_add(1)..).map(|(_, count)| count).sum()
+    }
+
     /// Adds what another sketch counted: as if all values had come here.
     pub fn merge(&mut self, other: &DdSketch) {
         for (bin, count) in &other.bins {
@@ -139,6 +148,13 @@ mod tests {
             let exact = sorted[(q * (sorted.len() - 1) as f64).floor() as usize];
             let found = sketch(&values).quantile(q).unwrap();
             prop_assert!((found - exact).abs() <= exact * RELATIVE_ERROR * 1.000_001, "{found} for {exact}");
+        }
+
+        #[test]
+        fn counts_above_are_exact_but_for_the_bound(values in prop::collection::vec(1e-6f64..1e3, 1..200), value in 1e-6f64..1e3) {
+            let above = |limit: f64| values.iter().filter(|other| **other > limit).count() as u64;
+            let found = sketch(&values).count_above(value);
+            prop_assert!(above(value * 1.021) <= found && found <= above(value * 0.979));
         }
 
         #[test]

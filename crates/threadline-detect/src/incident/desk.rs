@@ -160,6 +160,8 @@ pub struct Desk {
     /// The newest incident of a key.
     by_key: BTreeMap<u64, u64>,
     silences: BTreeMap<u64, Silence>,
+    /// Incidents that are live: counted, not looked for, as a storm opens many.
+    live: usize,
     next_incident: u64,
     next_silence: u64,
     next_number: u64,
@@ -183,6 +185,7 @@ impl Desk {
             incidents: BTreeMap::new(),
             by_key: BTreeMap::new(),
             silences: BTreeMap::new(),
+            live: 0,
             next_incident: 1,
             next_silence: 1,
             next_number: 1,
@@ -257,8 +260,7 @@ impl Desk {
                 id
             }
             (None, None) => {
-                let live = self.incidents.values().filter(|incident| incident.state.is_live()).count();
-                if live >= self.policy.open_max {
+                if self.live >= self.policy.open_max {
                     self.counters.overflowed += 1;
                     if self.counters.overflowed.is_power_of_two() {
                         let alerts = self.counters.overflowed;
@@ -306,6 +308,7 @@ impl Desk {
         let mut incident = Incident::new(id, place.key, &place.route, place.group.clone(), now_us);
         incident.due_us = Some(now_us.saturating_add(place.wait_us));
         self.incidents.insert(id, incident);
+        self.live += 1;
         self.by_key.insert(place.key, id);
         self.audit(events, now_us, id, SELF, What::Opened);
         id
@@ -485,7 +488,7 @@ impl Desk {
         let silenced = self.silences.values().any(|silence| silence.mutes(labels, now_us));
         let planned = self.policy.maintenance.iter().any(|window| window.mutes(labels, now_us));
         let inhibited = self.policy.inhibitions.iter().zip(&muting.sources).any(|(rule, (any, pure))| {
-            // As `Inhibition::mutes` says it: an alert of both sides is muted by those of the source side alone.
+            // An alert of both sides is muted by those of the source side alone.
             let sources = if matcher::all(&rule.source, labels) { pure } else { any };
             matcher::all(&rule.target, labels) && sources.contains(&equals(&rule.equal, labels))
         });
@@ -689,6 +692,7 @@ impl Desk {
         let Some(incident) = self.incidents.get_mut(&id) else { return };
         let from = incident.state;
         incident.set_state(to, now_us);
+        self.live = self.live.saturating_sub(usize::from(from.is_live())) + usize::from(to.is_live());
         self.audit(events, now_us, id, actor, What::Moved { from, to, why: why.into() });
     }
 
@@ -746,8 +750,10 @@ impl Desk {
             Ok(Silence { id, matchers, from_us, until_us, author: from.text()?, comment: from.text()? })
         })?;
         from.end()?;
+        let live = incidents.iter().filter(|incident| incident.state.is_live()).count();
         Ok(Desk {
             policy,
+            live,
             incidents: incidents.into_iter().map(|incident| (incident.id, incident)).collect(),
             by_key: by_key.into_iter().collect(),
             silences: silences.into_iter().map(|silence| (silence.id, silence)).collect(),
@@ -771,8 +777,8 @@ struct Place {
 
 impl Place {
     fn of(route: &Route, labels: &Labels) -> Place {
-        let own = |name: &Box<str>| Some((name.clone(), labels.get(name)?.clone()));
-        let group: Labels = route.group_by.iter().filter_map(own).collect();
+        let own = route.group_by.iter().filter_map(|name| labels.get_key_value(name));
+        let group: Labels = own.map(|(name, value)| (name.clone(), value.clone())).collect();
         let mut key = xxhash_rust::xxh3::Xxh3::new();
         key.update(route.name.as_bytes());
         key.update(&fingerprint(&group).to_le_bytes());

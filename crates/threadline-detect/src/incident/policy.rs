@@ -118,7 +118,8 @@ impl Route {
     }
 }
 
-/// While an alert of `source` is open, those of `target` with the same `equal` labels are muted.
+/// While an alert of `source` is open, those of `target` with the same `equal` labels are muted. An alert that is on both
+/// sides mutes none that is, too: neither itself nor others like it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inhibition {
     /// What mutes.
@@ -127,16 +128,6 @@ pub struct Inhibition {
     pub target: Vec<Matcher>,
     /// Labels that must be equal in both.
     pub equal: Vec<Box<str>>,
-}
-
-impl Inhibition {
-    pub(super) fn mutes(&self, source: &Labels, target: &Labels) -> bool {
-        // An alert that fulfils both sides does not mute itself, nor others like it.
-        matcher::all(&self.target, target)
-            && matcher::all(&self.source, source)
-            && !(matcher::all(&self.target, source) && matcher::all(&self.source, target))
-            && self.equal.iter().all(|name| source.get(name) == target.get(name))
-    }
 }
 
 /// A planned time in which alerts are muted.
