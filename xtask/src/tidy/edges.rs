@@ -64,6 +64,23 @@ const PURE: &[(&str, &[&str])] = &[
         ],
     ),
     ("threadline-contract", &["hashbrown", "memchr", "rustc-hash", "saphyr-parser", "threadline-model"]),
+    (
+        "threadline-detect",
+        &[
+            "aho-corasick",
+            "arrow-array",
+            "arrow-schema",
+            "base64",
+            "hashbrown",
+            "memchr",
+            "regex",
+            "regex-syntax",
+            "rustc-hash",
+            "saphyr-parser",
+            "threadline-model",
+            "xxhash-rust",
+        ],
+    ),
 ];
 
 /// A dependency as a manifest names it.

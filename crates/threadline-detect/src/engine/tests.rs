@@ -1,0 +1,526 @@
+//! Windows, memories, bounds; and that crashes and the order of arrival change nothing.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::rules::{Options, SourceFile};
+use crate::sigma::extension::{TestRecord, TestValue};
+use crate::testing::{BASE_US, run_records, run_tests};
+
+const S: i64 = 1_000_000;
+
+fn rules(text: &str) -> Arc<RuleSet> {
+    let options = Options { any_log_source: true, ..Options::default() };
+    let (rules, problems) = RuleSet::compile(&[SourceFile { name: "rules.yml", text }], &options);
+    assert!(problems.is_empty(), "{problems:?}");
+    Arc::new(rules)
+}
+
+fn record(at_s: f64, fields: &[(&str, &str)]) -> TestRecord {
+    let value = |text: &str| text.parse().map_or(TestValue::Text(text.to_owned()), TestValue::Int);
+    TestRecord {
+        at_us: (at_s * S as f64) as i64,
+        span: false,
+        fields: fields.iter().map(|(key, text)| ((*key).to_owned(), value(text))).collect(),
+    }
+}
+
+/// Base rules `a`, `b`, `c`: records whose `e` is that letter.
+const BASE: &str = "
+title: a
+id: a
+name: a
+logsource: { category: c }
+detection: { s: { e: a }, condition: s }
+---
+title: b
+id: b
+logsource: { category: c }
+detection: { s: { e: b }, condition: s }
+---
+title: c
+id: c
+logsource: { category: c }
+detection: { s: { e: c }, condition: s }
+";
+
+fn correlation(body: &str, every: bool) -> String {
+    format!("{BASE}\n---\ntitle: t\nid: t\nthreadline: {{ every: {every} }}\ncorrelation: {{ {body} }}\n")
+}
+
+/// Seconds of the findings of `t` over records written as `second:event[:group[:value]]`.
+fn run(text: &str, records: &str) -> Vec<f64> {
+    let records: Vec<TestRecord> = records
+        .split_whitespace()
+        .map(|word| {
+            let parts: Vec<&str> = word.split(':').collect();
+            let mut fields = vec![("e", parts[1])];
+            fields.extend(parts.get(2).map(|group| ("g", *group)));
+            fields.extend(parts.get(3).map(|value| ("v", *value)));
+            record(parts[0].parse().unwrap(), &fields)
+        })
+        .collect();
+    let mut engine = Engine::new(rules(text), Limits::default());
+    let findings = run_records(&mut engine, &records, 1).unwrap();
+    let own = findings.iter().filter(|finding| finding.rule_id.as_ref() == "t");
+    own.map(|finding| (finding.time_us - BASE_US) as f64 / S as f64).collect()
+}
+
+#[test]
+fn correlations_find_windows() {
+    for (body, records, want) in [
+        // Both ends of a window are in it.
+        (
+            "type: event_count, rules: a, group-by: g, timespan: 10s, condition: { gte: 3 }",
+            "0:a:x 5:a:x 10:a:x 21:a:x",
+            vec![10.0],
+        ),
+        (
+            "type: event_count, rules: a, group-by: g, timespan: 10s, condition: { gte: 3 }",
+            "0:a:x 5:a:y 10:a:x 11:a:y",
+            vec![],
+        ),
+        (
+            "type: event_count, rules: a, group-by: g, timespan: 10s, condition: { gte: 3 }",
+            "0:a:x 1:a:x 2:a:x 3:a:x 4:a:x",
+            vec![2.0, 3.0, 4.0],
+        ),
+        ("type: event_count, rules: a, timespan: 10s, condition: { gt: 2 }", "0:a 1:a 2:a", vec![2.0]),
+        ("type: event_count, rules: [a, b], timespan: 10s, condition: { gte: 2 }", "0:a 1:b", vec![1.0]),
+        // A range holds from its lower to its upper bound, and is judged when all has come.
+        (
+            "type: event_count, rules: a, timespan: 10s, condition: { gte: 2, lt: 3 }",
+            "0:a 1:a 2:a 300:c",
+            vec![1.0],
+        ),
+        ("type: event_count, rules: a, timespan: 10s, condition: { lt: 2 }", "0:a 1:a 300:b", vec![0.0]),
+        ("type: event_count, rules: a, timespan: 10s, condition: { eq: 2 }", "0:a 1:a 2:a 300:b", vec![1.0]),
+        // A record without the group's field is left out.
+        (
+            "type: event_count, rules: a, group-by: g, timespan: 10s, condition: { gte: 2 }",
+            "0:a 1:a 2:a:x",
+            vec![],
+        ),
+        (
+            "type: value_count, rules: a, group-by: g, timespan: 10s, condition: { field: v, gte: 2 }",
+            "0:a:x:p 1:a:x:P 2:a:x:q",
+            vec![2.0],
+        ),
+        (
+            "type: value_count, rules: a, timespan: 10s, condition: { field: [g, v], gte: 3 }",
+            "0:a:x:p 1:a:x:q 2:a:y:p",
+            vec![2.0],
+        ),
+        (
+            "type: value_sum, rules: a, timespan: 10s, condition: { field: v, gt: 10 }",
+            "0:a:x:5 1:a:x:5 2:a:x:1 30:a:x:9",
+            vec![2.0],
+        ),
+        (
+            "type: value_avg, rules: a, timespan: 10s, condition: { field: v, gte: 5 }",
+            "0:a:x:2 1:a:x:8 2:a:x:2",
+            vec![1.0],
+        ),
+        (
+            "type: value_median, rules: a, timespan: 10s, condition: { field: v, gte: 5 }",
+            "0:a:x:1 1:a:x:9 2:a:x:9",
+            vec![1.0, 2.0],
+        ),
+        (
+            "type: value_percentile, rules: a, timespan: 10s, condition: { field: v, percentile: 90, gt: 8 }",
+            "0:a:x:1 1:a:x:9 2:a:x:9",
+            vec![1.0, 2.0],
+        ),
+        ("type: temporal, rules: [a, b], group-by: g, timespan: 10s", "0:b:x 3:a:x 20:a:x 40:b:x", vec![3.0]),
+        ("type: temporal, rules: [a, b, c], timespan: 10s, condition: { gte: 2 }", "0:b 3:a", vec![3.0]),
+        ("type: temporal_ordered, rules: [a, b], timespan: 10s", "0:b 3:a 5:b", vec![5.0]),
+        ("type: temporal_ordered, rules: [a, b], timespan: 10s", "0:b 3:a", vec![]),
+        (
+            "type: temporal_ordered, rules: [a, b, c], timespan: 10s, condition: { gte: 2 }",
+            "0:c 1:a 2:c",
+            vec![2.0],
+        ),
+        ("type: temporal, rules: [a, b], timespan: 10s, condition: a or b", "0:b", vec![0.0]),
+        ("type: temporal, rules: [a, b], timespan: 10s, condition: a and b", "0:b 1:a", vec![1.0]),
+        // With `not` the window lies after the hit that is asked for.
+        (
+            "type: temporal, rules: [a, b], timespan: 10s, condition: a and not b",
+            "0:a 5:b 20:a 300:c 301:c",
+            vec![30.0],
+        ),
+        ("type: temporal, rules: [a, b], timespan: 10s, condition: a and not b", "0:a 5:b 20:a 25:c", vec![]),
+        (
+            "type: temporal_ordered, rules: [a, b, c], timespan: 10s, condition: a and b and not c",
+            "0:a 1:b 300:a 301:c 302:b 900:a",
+            vec![10.0],
+        ),
+    ] {
+        let found = run(&correlation(body, true), records);
+        assert_eq!(found, want, "{body}: {records}");
+    }
+}
+
+#[test]
+fn a_group_is_found_once_in_a_time_span() {
+    let text =
+        correlation("type: event_count, rules: a, group-by: g, timespan: 10s, condition: { gte: 2 }", false);
+    assert_eq!(run(&text, "0:a:x 1:a:x 2:a:x 3:a:x 12:a:x 13:a:y 14:a:y"), [1.0, 12.0, 14.0]);
+}
+
+#[test]
+fn late_records_count_while_they_may() {
+    let text = correlation("type: event_count, rules: a, timespan: 10s, condition: { gte: 3 }", true);
+    assert_eq!(run(&text, "0:a 10:a 5:a"), [10.0]);
+    assert_eq!(run(&text, "0:a 10:a 40:c 5:a"), [10.0]);
+    // Beyond the lateness of a minute.
+    assert_eq!(run(&text, "0:a 10:a 90:a 5:a"), Vec::<f64>::new());
+}
+
+#[test]
+fn correlations_look_at_correlations_under_other_names() {
+    let text = format!(
+        "{BASE}
+---
+title: inner
+id: inner
+correlation: {{ type: event_count, rules: a, group-by: g, timespan: 10s, condition: {{ gte: 2 }} }}
+---
+title: t
+id: t
+correlation:
+  type: temporal_ordered
+  rules: [inner, b]
+  group-by: who
+  timespan: 1m
+  aliases: {{ who: {{ inner: g, b: v }} }}
+"
+    );
+    assert_eq!(run(&text, "0:a:x 1:a:x 5:b:zz:x"), [5.0]);
+    assert_eq!(run(&text, "0:a:x 1:a:x 5:b:zz:y"), Vec::<f64>::new());
+    let records: Vec<TestRecord> =
+        [(0.0, "a"), (1.0, "a")].map(|(at, e)| record(at, &[("e", e), ("g", "x")])).into();
+    let mut engine = Engine::new(rules(&text), Limits::default());
+    // What is looked at makes no findings of its own.
+    assert_eq!(run_records(&mut engine, &records, 1).unwrap(), []);
+    let text = text.replace("title: t\nid: t\ncorrelation:", "title: t\nid: t\ncorrelation:\n  generate: true");
+    let mut engine = Engine::new(rules(&text), Limits::default());
+    let found = run_records(&mut engine, &records, 1).unwrap();
+    assert_eq!(found.iter().map(|finding| finding.title.as_ref()).collect::<Vec<_>>(), ["inner"]);
+}
+
+fn block(threadline: &str) -> String {
+    format!(
+        "title: t\nid: t\nlogsource: {{ category: c }}\ndetection:\n  s: {{ e: [a, b] }}\n  bad: {{ e: b }}\n  condition: s\nthreadline: {threadline}\n"
+    )
+}
+
+#[test]
+fn what_sigma_has_no_words_for() {
+    let day = 86_400;
+    let at = |days: i64, rest: &str| format!("{}:{rest}", days * day);
+    for (threadline, records, want) in [
+        (
+            "{ new_value: { fields: v, group-by: g, learn: 1d, expire: 5d } }",
+            vec![
+                at(0, "a:x:p"),
+                at(0, "a:x:q"),
+                at(2, "a:x:p"),
+                at(2, "a:x:r"),
+                at(2, "a:x:r"),
+                at(2, "a:y:p"),
+            ],
+            vec![2.0],
+        ),
+        // Forgotten, and so new again.
+        (
+            "{ new_value: { fields: v, group-by: g, learn: 1d, expire: 5d } }",
+            vec![at(0, "a:x:p"), at(4, "a:x:q"), at(8, "a:x:q"), at(9, "a:x:p")],
+            vec![4.0, 9.0],
+        ),
+        (
+            "{ absence: { group-by: g, timespan: 2d, forget: 9d } }",
+            vec![at(0, "a:x"), at(1, "a:y"), at(3, "a:y"), at(4, "a:y")],
+            vec![2.0],
+        ),
+        (
+            "{ absence: { group-by: g, timespan: 2d, forget: 9d } }",
+            vec![at(0, "a:x"), at(3, "a:y"), at(4, "a:x"), at(5, "a:y"), at(7, "a:y")],
+            vec![2.0, 6.0],
+        ),
+        (
+            "{ absence: { group-by: g, sequence: v, timespan: 1d } }",
+            vec![at(0, "a:x:1"), at(0, "a:x:2"), at(0, "a:x:5"), at(0, "a:x:3"), at(2, "a:y:1")],
+            vec![1.0],
+        ),
+        (
+            "{ absence: { group-by: g, sequence: v, timespan: 1d } }",
+            vec![
+                at(0, "a:x:1"),
+                at(0, "a:x:3"),
+                at(0, "a:x:2"),
+                at(2, "a:x:1"),
+                at(2, "a:x:2"),
+                at(4, "a:y:1"),
+            ],
+            vec![],
+        ),
+        (
+            "{ ratio: { of: bad, group-by: g, timespan: 1d, min: 4, gte: 0.5 } }",
+            vec![at(0, "a:x"), at(0, "a:x"), at(0, "b:x"), at(0, "b:x"), at(0, "b:x"), at(2, "b:x")],
+            vec![0.0],
+        ),
+        (
+            "{ suppress: { by: g, for: 1d } }",
+            vec![at(0, "a:x"), at(0, "a:x"), at(0, "a:y"), at(2, "a:x")],
+            vec![0.0, 0.0, 2.0],
+        ),
+        (
+            "{ exceptions: [ { match: { g: x }, expires: 2026-01-07 } ] }",
+            vec![at(0, "a:x"), at(0, "a:y"), at(3, "a:x")],
+            vec![0.0, 3.0],
+        ),
+    ] {
+        let found: Vec<f64> =
+            run(&block(threadline), &records.join(" ")).into_iter().map(|second| second / day as f64).collect();
+        let found: Vec<f64> = found.into_iter().map(|days| (days * 10.0).round() / 10.0).collect();
+        assert_eq!(found, want, "{threadline}: {records:?}");
+    }
+}
+
+#[test]
+fn risk_adds_up_and_findings_say_why() {
+    let text = "title: t\nid: t\nlevel: high\nlogsource: { category: c }\ndetection: { s: { e: a }, condition: s }\nthreadline: { entities: [client.address], risk: 30 }\n";
+    let mut engine = Engine::new(rules(text), Limits::default());
+    let records = [0.0, 1.0, 2.0].map(|at| record(at, &[("e", "a"), ("client.address", "10.0.0.1")]));
+    let found = run_records(&mut engine, &records, 1).unwrap();
+    assert_eq!(found.iter().map(|finding| finding.risk_total).collect::<Vec<_>>(), [30, 60, 90]);
+    assert_eq!(found[0].explanation, "t: one record matches for client.address=10.0.0.1");
+    assert_eq!(found[0].evidence[0].seq, 1);
+    let (entity, risk) = engine.risks(1).remove(0);
+    assert_eq!((entity.field.as_ref(), entity.value.as_str(), risk), ("client.address", "10.0.0.1", 90));
+    let text =
+        correlation("type: event_count, rules: a, group-by: g, timespan: 5m, condition: { gte: 2 }", false);
+    let mut engine = Engine::new(rules(&text), Limits::default());
+    let records = [0.0, 1.0].map(|at| record(at, &[("e", "a"), ("g", "bob")]));
+    let found = run_records(&mut engine, &records, 7).unwrap();
+    assert_eq!(
+        found[0].explanation,
+        "2 records of “a” within 5 min for g=bob, from 2026-01-05T00:00:00Z to 2026-01-05T00:00:01Z; found when ≥ 2"
+    );
+    assert_eq!(found[0].evidence.iter().map(|evidence| evidence.seq).collect::<Vec<_>>(), [7, 8]);
+    let attributes = found[0].attributes();
+    let of = |key: &str| attributes.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone());
+    assert_eq!(of("threadline.finding.log_seqs"), Some(crate::finding::AttributeValue::Text("7,8".to_owned())));
+    assert_eq!(of("threadline.finding.entity.g"), Some(crate::finding::AttributeValue::Text("bob".to_owned())));
+}
+
+#[test]
+fn findings_are_not_looked_at_again() {
+    let text = "title: t\nid: t\nlogsource: { category: c }\ndetection: { s: [evil], condition: s }\n";
+    let mut engine = Engine::new(rules(text), Limits::default());
+    let records =
+        ["security.finding", "other"].map(|name| record(0.0, &[("event_name", name), ("body", "evil")]));
+    assert_eq!(run_records(&mut engine, &records, 1).unwrap().len(), 1);
+}
+
+#[test]
+fn tests_in_rules_are_run() {
+    let text = block(
+        "{ suppress: { by: g, for: 1m }, tests: [
+            { name: good, match: true, record: { e: a } },
+            { name: other, match: false, records: [{ e: c }, { f: a }] },
+            { name: wrong, match: false, record: { e: b } },
+            { name: count, findings: 3, records: [{ e: a, g: 'x{i}', repeat: 3, every: 1s }, { at: 3s, e: a, g: x0 }] } ] }",
+    );
+    let outcomes = run_tests(&rules(&text));
+    let failures: Vec<bool> = outcomes.iter().map(|outcome| outcome.failure.is_some()).collect();
+    assert_eq!(failures, [false, false, true, false], "{outcomes:?}");
+    let why = outcomes[2].failure.clone().unwrap();
+    assert!(why.contains("record 1 matches") && why.contains("e is `b`: it is `b`"), "{why}");
+}
+
+#[test]
+fn state_is_bounded_and_evictions_counted() {
+    let text =
+        correlation("type: event_count, rules: a, group-by: g, timespan: 1h, condition: { gte: 3 }", false);
+    let limits = Limits { groups_max: 100, ..Limits::default() };
+    let mut engine = Engine::new(rules(&text), limits);
+    let records: Vec<TestRecord> =
+        (0..500).map(|n| record(f64::from(n), &[("e", "a"), ("g", &format!("user-{n}"))])).collect();
+    run_records(&mut engine, &records, 1).unwrap();
+    assert_eq!((engine.state_size().0, engine.stats().evicted), (100, 400));
+    // And forgotten when the window and the lateness are over.
+    run_records(&mut engine, &[record(10_000.0, &[("e", "a"), ("g", "z")])], 1000).unwrap();
+    assert_eq!(engine.state_size().0, 1);
+}
+
+#[test]
+fn damaged_checkpoints_are_refused() {
+    let text =
+        correlation("type: event_count, rules: a, group-by: g, timespan: 1h, condition: { gte: 3 }", false);
+    let rules = rules(&text);
+    let mut engine = Engine::new(Arc::clone(&rules), Limits::default());
+    run_records(&mut engine, &[record(0.0, &[("e", "a"), ("g", "z")])], 1).unwrap();
+    let bytes = engine.checkpoint();
+    let restore = |bytes: &[u8]| {
+        Engine::restore(Arc::clone(&rules), Limits::default(), bytes).map(|(_, restored)| restored)
+    };
+    assert_eq!(restore(&bytes), Ok(Restored { groups: 1, forgotten: 0 }));
+    for at in 0..bytes.len() {
+        let mut bad = bytes.clone();
+        bad[at] ^= 0x55;
+        assert!(restore(&bad).is_err(), "byte {at}");
+        assert!(restore(&bytes[..at]).is_err(), "cut at {at}");
+    }
+    let mut newer = bytes.clone();
+    newer[4] = 2;
+    assert_eq!(restore(&newer), Err(CheckpointError::Version(2)));
+    let other = self::rules(&text.replace("gte: 3", "gte: 4"));
+    let (_, restored) = Engine::restore(other, Limits::default(), &bytes).unwrap();
+    assert_eq!(restored, Restored { groups: 0, forgotten: 1 });
+}
+
+/// Rules of every kind, and records that set them off.
+const ALL: &str = "
+---
+title: count
+id: count
+correlation: { type: event_count, rules: a, group-by: g, timespan: 20s, condition: { gte: 3 }, generate: true }
+---
+title: few
+id: few
+correlation: { type: event_count, rules: [a, b], group-by: g, timespan: 10s, condition: { eq: 2 } }
+---
+title: values
+id: values
+correlation: { type: value_count, rules: b, group-by: g, timespan: 30s, condition: { field: v, gte: 3 } }
+---
+title: ordered
+id: ordered
+correlation: { type: temporal_ordered, rules: [a, b, c], group-by: g, timespan: 15s }
+---
+title: not
+id: not
+correlation: { type: temporal, rules: [a, c], group-by: g, timespan: 10s, condition: a and not c }
+---
+title: chain
+id: chain
+correlation: { type: temporal, rules: [count, values], group-by: g, timespan: 1m }
+---
+title: new
+id: new
+logsource: { category: c }
+detection: { s: { e|exists: true }, condition: s }
+threadline: { new_value: { fields: v, group-by: g, learn: 20s, expire: 40s } }
+---
+title: silent
+id: silent
+logsource: { category: c }
+detection: { s: { e|exists: true }, condition: s }
+threadline: { absence: { group-by: g, timespan: 15s, forget: 1m } }
+---
+title: gaps
+id: gaps
+logsource: { category: c }
+detection: { s: { e|exists: true }, condition: s }
+threadline: { absence: { group-by: g, sequence: v, timespan: 5s } }
+---
+title: share
+id: share
+logsource: { category: c }
+detection: { s: { e|exists: true }, bad: { e: c }, condition: s }
+threadline: { ratio: { of: bad, group-by: g, timespan: 20s, min: 3, gte: 0.5 }, suppress: { by: g, for: 30s } }
+";
+
+fn records() -> impl Strategy<Value = Vec<TestRecord>> {
+    let one = (0..8u32, "[abc]", "[xy]", 0..6u32, 0..20u32);
+    proptest::collection::vec(one, 1..60).prop_map(|steps| {
+        let mut at = 100u32;
+        steps
+            .into_iter()
+            .map(|(step, e, g, v, back)| {
+                at += step;
+                let back = if back > 16 { (back - 16) * 3 } else { 0 };
+                record(f64::from(at - back), &[("e", &e), ("g", &g), ("v", &v.to_string())])
+            })
+            .collect()
+    })
+}
+
+/// Findings without what only says how much was folded.
+fn ids(findings: &[Finding]) -> Vec<(FindingId, String)> {
+    findings.iter().map(|finding| (finding.id, finding.explanation.clone())).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    /// However the records are cut into batches, and wherever the process dies between two of them: the same findings.
+    #[test]
+    fn a_crash_changes_nothing(records in records(), cuts in proptest::collection::vec(0..60usize, 0..6)) {
+        let rules = rules(&format!("{BASE}{ALL}"));
+        let mut whole = Engine::new(Arc::clone(&rules), Limits::default());
+        let want = run_records(&mut whole, &records, 1).unwrap();
+        let mut engine = Engine::new(Arc::clone(&rules), Limits::default());
+        let mut checkpoint = engine.checkpoint();
+        let mut found = Vec::new();
+        let cuts: BTreeSet<usize> = cuts.into_iter().filter(|cut| *cut < records.len()).chain([records.len()]).collect();
+        let mut start = 0;
+        for cut in cuts {
+            found.extend(run_records(&mut engine, &records[start..cut], 1 + start as i64).unwrap());
+            // The process dies: what came after the last checkpoint is read again.
+            let (again, _) = Engine::restore(Arc::clone(&rules), Limits::default(), &checkpoint).unwrap();
+            engine = again;
+            let from = engine.position(Table::Logs).map_or(0, |seq| seq as usize);
+            found.extend(run_records(&mut engine, &records[from..cut], 1 + from as i64).unwrap());
+            // Records that come again are not looked at again.
+            prop_assert_eq!(run_records(&mut engine, &records[..cut], 1).unwrap(), []);
+            checkpoint = engine.checkpoint();
+            start = cut;
+        }
+        let unique: BTreeSet<FindingId> = found.iter().map(|finding| finding.id).collect();
+        let wanted: BTreeSet<FindingId> = want.iter().map(|finding| finding.id).collect();
+        prop_assert_eq!(wanted.len(), want.len(), "ids are unique");
+        prop_assert_eq!(unique, wanted);
+        prop_assert_eq!(engine.checkpoint(), whole.checkpoint());
+    }
+
+    /// A restored engine goes on as if nothing had been.
+    #[test]
+    fn restored_means_the_same(records in records(), cut in 0..60usize) {
+        let rules = rules(&format!("{BASE}{ALL}"));
+        let cut = cut.min(records.len());
+        let mut engine = Engine::new(Arc::clone(&rules), Limits::default());
+        run_records(&mut engine, &records[..cut], 1).unwrap();
+        let bytes = engine.checkpoint();
+        let (mut other, _) = Engine::restore(Arc::clone(&rules), Limits::default(), &bytes).unwrap();
+        prop_assert_eq!(&other.checkpoint(), &bytes);
+        let want = run_records(&mut engine, &records[cut..], 1 + cut as i64).unwrap();
+        let found = run_records(&mut other, &records[cut..], 1 + cut as i64).unwrap();
+        prop_assert_eq!(ids(&found), ids(&want));
+    }
+
+    /// Within the lateness the order of arrival does not matter to what windows are found.
+    #[test]
+    fn order_of_arrival_does_not_matter(records in records(), seed in any::<u64>()) {
+        let every = |text: &str| text.replace("\ncorrelation:", "\nthreadline: { every: true }\ncorrelation:");
+        let rules = rules(&every(&format!("{BASE}{}", &ALL[..ALL.find("---\ntitle: chain").unwrap()])));
+        let limits = Limits { lateness_us: 3600 * S, ..Limits::default() };
+        let found = |records: &[TestRecord]| {
+            let mut engine = Engine::new(Arc::clone(&rules), limits);
+            let mut findings = run_records(&mut engine, records, 1).unwrap();
+            findings.extend(run_records(&mut engine, &[record(9000.0, &[("e", "z")])], 9000).unwrap());
+            let own = findings.iter().filter(|finding| !["a", "b", "c"].contains(&finding.rule_id.as_ref()));
+            own.map(|finding| (finding.rule_id.to_string(), finding.time_us, finding.entities.clone())).collect::<BTreeSet<_>>()
+        };
+        let mut shuffled = records.clone();
+        let mut state = seed | 1;
+        for at in (1..shuffled.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            shuffled.swap(at, (state >> 33) as usize % (at + 1));
+        }
+        prop_assert_eq!(found(&records), found(&shuffled));
+    }
+}
