@@ -10,6 +10,7 @@ mod hub;
 mod packages;
 mod run;
 mod shop;
+mod sigma;
 mod suite;
 mod tidy;
 mod tools;
@@ -30,6 +31,7 @@ usage: cargo xtask COMMAND
   tidy [--bless]                crate edges, file heads, sizes, links (--bless: tighten the ratchet)
   bench [--quick] [OPTION…]     measure Threadline and its peers, write docs/benchmarks.md (bench --help: all options)
   compare                       the hub's answers against plain Python, over the TrainTicket day
+  sigma                         the rule engine against pySigma with its SQLite backend
   shop DIR                      write the generated demo data, logs.ndjson and spans.ndjson, into DIR
 ";
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Some((&"tidy", options)) => tidy::run(options),
         Some((&"bench", options)) => bench::run(options),
         Some((&"compare", [])) => compare::run(),
+        Some((&"sigma", [])) => sigma::run(),
         Some((&"shop", [folder])) => shop::write(&PathBuf::from(folder)).map(|_| ()),
         Some((&("help" | "--help" | "-h"), _)) => {
             print!("{USAGE}");

@@ -24,6 +24,11 @@ pub(crate) fn bench() -> Result<PathBuf> {
     virtual_environment("bench", &crate::root().join("bench/requirements.txt"))
 }
 
+/// A Python with the other implementation of Sigma, `xtask/sigma/requirements.txt`: the interpreter's path.
+pub(crate) fn sigma() -> Result<PathBuf> {
+    virtual_environment("sigma", &crate::root().join("xtask/sigma/requirements.txt"))
+}
+
 fn virtual_environment(name: &str, pins: &Path) -> Result<PathBuf> {
     let version = run::output(Command::new("python3").arg("--version"))?;
     let folder = folder(name, &[version.as_bytes(), &read(pins)?]);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::{Result, compare, demo, packages, run, tidy, tools};
+use crate::{Result, compare, demo, packages, run, sigma, tidy, tools};
 
 /// How the tests are run.
 struct Options {
@@ -39,6 +39,7 @@ const STEPS: &[Step] = &[
     Step { name: "unit", run: unit },
     Step { name: "fuzz", run: fuzz },
     Step { name: "compare", run: compare_answers },
+    Step { name: "sigma", run: sigma_rules },
     Step { name: "demo", run: demo_once },
     Step { name: "lint", run: lint },
     Step { name: "deny", run: deny },
@@ -304,6 +305,10 @@ fn artifacts(folder: &Path, name: &str) -> String {
 
 fn compare_answers(_: &Options) -> Result<Counts> {
     compare::run().map(|()| ONE)
+}
+
+fn sigma_rules(_: &Options) -> Result<Counts> {
+    sigma::run().map(|()| ONE)
 }
 
 fn demo_once(_: &Options) -> Result<Counts> {

@@ -90,3 +90,9 @@ pub(crate) fn train_ticket() -> Option<PathBuf> {
     let folder = crate::root().join("../shared/data/trainticket").canonicalize().ok()?;
     folder.join("logs.ndjson.zst").is_file().then_some(folder)
 }
+
+/// Rules and events of others, when they lie beside the repository.
+pub(crate) fn shared_data() -> Option<PathBuf> {
+    let folder = crate::root().join("../shared/data").canonicalize().ok()?;
+    (folder.join("sigma").is_dir() && folder.join("panther/events.ndjson").is_file()).then_some(folder)
+}
