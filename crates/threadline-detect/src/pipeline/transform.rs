@@ -176,7 +176,7 @@ impl Transformation {
                     fill(&mut detection, &rule.log_source);
                 }
                 if *negated {
-                    negate(&mut detection, rule.meta.line)?;
+                    negate(&mut detection);
                 }
                 rule.added.push(detection);
                 return Ok(true);
@@ -358,11 +358,11 @@ fn fill(detection: &mut Detection, source: &LogSource) {
 }
 
 /// The opposite: of all, one is not so.
-fn negate(detection: &mut Detection, line: usize) -> Result<()> {
+fn negate(detection: &mut Detection) {
     match detection {
         Detection::Item(item) => item.negated = !item.negated,
         Detection::All(parts) | Detection::Any(parts) => {
-            parts.iter_mut().try_for_each(|part| negate(part, line))?;
+            parts.iter_mut().for_each(negate);
             let parts = std::mem::take(parts);
             *detection = match detection {
                 Detection::All(_) => Detection::Any(parts),
@@ -370,7 +370,6 @@ fn negate(detection: &mut Detection, line: usize) -> Result<()> {
             };
         }
     }
-    Ok(())
 }
 
 fn refer(item: &Item, mapping: &[(String, Vec<String>)]) -> Option<Item> {
@@ -433,7 +432,10 @@ fn hashes(item: &Item, algorithms: &[String], prefix: &str, drop_name: bool) -> 
             ..item.clone()
         }));
     }
-    (!parts.is_empty()).then(|| if item.all { Detection::All(parts) } else { Detection::Any(parts) })
+    if parts.is_empty() {
+        return None;
+    }
+    Some(if item.all { Detection::All(parts) } else { Detection::Any(parts) })
 }
 
 /// An item with other values; `None` when none is changed.
