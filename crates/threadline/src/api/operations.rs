@@ -115,8 +115,6 @@ const fn in_path(name: &'static str, doc: &'static str) -> Parameter {
 const PAGE_REPLIES: &[Reply] = &[ok("text/html; charset=utf-8", "Text", "The page.")];
 const PAGE_TRACE: &[Parameter] = &[in_path("trace_id", "32 hex digits.")];
 
-const PAGE_REPLIES: &[Reply] = &[ok("text/html; charset=utf-8", "Text", "The page.")];
-
 /// An address of the page for people; what it shows stands in its query string, which only the page itself reads.
 const fn page(name: &'static str, path: &'static str, parameters: &'static [Parameter]) -> Operation {
     Operation {
