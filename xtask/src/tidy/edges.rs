@@ -71,6 +71,7 @@ const PURE: &[(&str, &[&str])] = &[
             "arrow-array",
             "arrow-schema",
             "base64",
+            "crc32c",
             "hashbrown",
             "memchr",
             "regex",
