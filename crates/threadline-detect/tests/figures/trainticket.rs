@@ -17,8 +17,8 @@ use threadline_detect::baseline::{Anomaly, Baselines, Phase, Sample, SeriesKey, 
 /// A fault is found when something is alerted within so many seconds of its start.
 const FOUND_WITHIN_S: i64 = 150;
 /// Faults that must be found.
-const COLD_FLOOR: usize = 2;
-const WARM_FLOOR: usize = 3;
+const COLD_FLOOR: usize = 3;
+const WARM_FLOOR: usize = 1;
 
 struct Fault {
     at_us: i64,
