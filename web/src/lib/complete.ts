@@ -90,7 +90,7 @@ export class Completer {
     const builtin = new Set(named.map((choice) => choice.label));
     for (const field of fields) {
       if (!builtin.has(field.name)) {
-        named.push({ label: field.name, detail: `${field.type} · ${short(field.rows)}`, apply: `${field.name}:`, kind: 'field' });
+        named.push({ label: oneLine(field.name, 90), detail: `${field.type} · ${short(field.rows)}`, apply: `${field.name}:`, kind: 'field' });
       }
     }
     const choices = named.filter((choice) => choice.label.toLowerCase().includes(typed));
