@@ -39,7 +39,7 @@ const STEPS: &[Step] = &[
     Step { name: "unit", run: unit },
     Step { name: "fuzz", run: fuzz },
     Step { name: "compare", run: compare_answers },
-    Step { name: "demo", run: demo_once },
+    Step { name: "demo", run: demo_fleet },
     Step { name: "lint", run: lint },
     Step { name: "deny", run: deny },
 ];
@@ -176,6 +176,14 @@ fn unit(options: &Options) -> Result<Counts> {
         Ok(folder) => drop(cargo.env("THREADLINE_TEST_NODE", folder)),
         Err(error) => eprintln!("{error}"),
     }
+    match packages::fleet_python() {
+        Ok(python) => drop(cargo.env("THREADLINE_TEST_FLEET_PYTHON", python)),
+        Err(error) => eprintln!("{error}"),
+    }
+    match packages::fleet_node() {
+        Ok(folder) => drop(cargo.env("THREADLINE_TEST_FLEET_NODE", folder)),
+        Err(error) => eprintln!("{error}"),
+    }
     if options.nightly {
         cargo.env("THREADLINE_SIM_SEEDS", "10000");
     }
@@ -306,8 +314,8 @@ fn compare_answers(_: &Options) -> Result<Counts> {
     compare::run().map(|()| ONE)
 }
 
-fn demo_once(_: &Options) -> Result<Counts> {
-    demo::run(&["--once", "--dev"]).map(|()| ONE)
+fn demo_fleet(_: &Options) -> Result<Counts> {
+    demo::run(&["--for", "30s", "--dev"]).map(|()| ONE)
 }
 
 /// Licences, advisories, bans. cargo-deny is no part of Rust and takes minutes to build, so it is used where it is.
