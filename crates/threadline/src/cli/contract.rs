@@ -112,13 +112,20 @@ impl Render {
         let wrong =
             |path: &Path, error: std::io::Error| Failure::Failed(format!("{}: {error}", path.display()));
         let mut out = std::io::stdout().lock();
-        for (path, text) in files {
-            let path = self.out.join(path);
-            let there = std::fs::read(&path).ok();
-            if !self.force && there.as_deref().is_some_and(|there| there != text.as_bytes()) {
-                let text = format!("{}: is there and differs; --force replaces it", path.display());
-                return Err(Failure::Failed(text));
+        let files: Vec<(PathBuf, String)> =
+            files.into_iter().map(|(path, text)| (self.out.join(path), text)).collect();
+        // All are looked at before the first is written: a refusal leaves the folder as it was.
+        for (path, text) in files.iter().filter(|_| !self.force) {
+            match std::fs::read(path) {
+                Ok(there) if there != text.as_bytes() => {
+                    let text = format!("{}: is there and differs; --force replaces it", path.display());
+                    return Err(Failure::Failed(text));
+                }
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(wrong(path, error)),
+                Ok(_) | Err(_) => {}
             }
+        }
+        for (path, text) in files {
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent).map_err(|error| wrong(parent, error))?;
             }
