@@ -193,7 +193,9 @@ impl Service {
     fn host(&self) -> &str {
         let rest = self.endpoint.split_once("://").map_or("", |(_, rest)| rest);
         let authority = rest.split('/').next().unwrap_or_default();
-        authority.rsplit_once(':').map_or(authority, |(host, _)| host)
+        // The colons of an IPv6 address are within brackets.
+        let port = authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+        port.map_or(authority, |(host, _)| host)
     }
 }
 
@@ -296,6 +298,19 @@ mod tests {
                     crate::yaml::read(&path, &text).unwrap_or_else(|problem| panic!("{lang}: {problem}"));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_host_is_without_the_port() {
+        for (endpoint, host) in [
+            ("https://hub.internal:4318", "hub.internal"),
+            ("https://hub.internal/otlp", "hub.internal"),
+            ("http://[::1]:4318", "[::1]"),
+            ("http://[::1]/otlp", "[::1]"),
+        ] {
+            let service = Service { endpoint: endpoint.to_owned(), ..service() };
+            assert_eq!(service.host(), host, "{endpoint}");
         }
     }
 
