@@ -1,4 +1,4 @@
-//! A hub as a process of its own, on ports of ours, for the demo and the comparison.
+//! The hub's binary, and a hub as a process of its own, on ports of ours, for the comparison.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -54,12 +54,6 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// The ports everyone knows, or, of those that are taken, free ones.
-    pub(crate) fn usual() -> Result<Addresses> {
-        let usual = |port| free(port).map_or_else(any, Ok);
-        Ok(Addresses { grpc: usual(4317)?, http: usual(4318)?, api: usual(7311)? })
-    }
-
     /// Free ports.
     pub(crate) fn free() -> Result<Addresses> {
         Ok(Addresses { grpc: any()?, http: any()?, api: any()? })
@@ -71,13 +65,10 @@ impl Addresses {
     }
 }
 
-/// A local port, if it is free.
-fn free(port: u16) -> Option<SocketAddr> {
-    TcpListener::bind(("127.0.0.1", port)).and_then(|listener| listener.local_addr()).ok()
-}
-
+/// A local port that is free.
 fn any() -> Result<SocketAddr> {
-    free(0).ok_or_else(|| "no free port on 127.0.0.1".to_owned())
+    let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    bound.map_err(|error| format!("no free port on 127.0.0.1: {error}"))
 }
 
 /// A running hub; dropping it ends it.
@@ -134,25 +125,6 @@ impl Hub {
             std::thread::sleep(Duration::from_millis(50));
         }
         Err("the hub was not healthy within 60 s".to_owned())
-    }
-
-    /// Waits until the hub has ended: by itself, as it does on Ctrl-C, or because `asked` says that it should.
-    pub(crate) fn wait(mut self, asked: &dyn Fn() -> bool) -> Result<()> {
-        let mut patience = Duration::from_secs(10);
-        loop {
-            if let Some(status) = self.child.try_wait().map_err(|error| error.to_string())? {
-                return if status.success() { Ok(()) } else { Err(format!("the hub ended ({status})")) };
-            }
-            let step = Duration::from_millis(50);
-            std::thread::sleep(step);
-            if asked() {
-                // The terminal has told the hub too; whoever signals us alone has not.
-                patience = patience.saturating_sub(step);
-                if patience.is_zero() {
-                    run::stop(&mut self.child);
-                }
-            }
-        }
     }
 }
 

@@ -25,8 +25,8 @@ type Result<T> = std::result::Result<T, String>;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  demo [--once] [--dev]         build, start a hub, load a day of data, show what it can do, serve until Ctrl-C
-                                (--once: end after the show; --dev: the quickly built binary)
+  demo [--for 60s] [--dev]      build, start a hub and a small fleet over mTLS, drive load and attacks through it, count what
+                                is held (--for: end by itself; --dev: the quickly built binary)
   test [--nightly] [FILTER…]    everything: format, tidy, lints, all tests, senders, comparison, demo
                                 (FILTER: names of steps, else of tests; --nightly: 10,000 simulation seeds)
   tidy [--bless]                crate edges, file heads, sizes, links (--bless: tighten the ratchet)

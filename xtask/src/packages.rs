@@ -29,6 +29,11 @@ pub(crate) fn sigma() -> Result<PathBuf> {
     virtual_environment("sigma", &crate::root().join("xtask/sigma/requirements.txt"))
 }
 
+/// A Python with the packages of the fleet's Python service: the interpreter's path.
+pub(crate) fn fleet_python() -> Result<PathBuf> {
+    virtual_environment("fleet-python", &crate::root().join("demo/python/requirements.txt"))
+}
+
 fn virtual_environment(name: &str, pins: &Path) -> Result<PathBuf> {
     let version = run::output(Command::new("python3").arg("--version"))?;
     let folder = folder(name, &[version.as_bytes(), &read(pins)?]);
@@ -45,10 +50,22 @@ fn virtual_environment(name: &str, pins: &Path) -> Result<PathBuf> {
 
 /// A folder with `tests/senders/node`'s script beside the packages of its lock file.
 pub(crate) fn node() -> Result<PathBuf> {
-    let lock = read(&senders("node/package-lock.json"))?;
-    let folder = folder("node", &[&lock]);
+    let folder = node_packages("node", &senders("node"))?;
+    copy(&senders("node/send.mjs"), &folder.join("send.mjs"))?;
+    Ok(folder)
+}
+
+/// A folder with the packages of the fleet's Node service.
+pub(crate) fn fleet_node() -> Result<PathBuf> {
+    node_packages("fleet-node", &crate::root().join("demo/node"))
+}
+
+/// Packages of the lock file in a folder.
+fn node_packages(name: &str, from: &Path) -> Result<PathBuf> {
+    let lock = read(&from.join("package-lock.json"))?;
+    let folder = folder(name, &[&lock]);
     installed(&folder, &|| {
-        let here = |file: &str| copy(&senders("node").join(file), &folder.join(file));
+        let here = |file: &str| copy(&from.join(file), &folder.join(file));
         ["package.json", "package-lock.json", ".npmrc"].into_iter().try_for_each(here)?;
         let mut npm = Command::new("npm");
         npm.current_dir(&folder).args([
@@ -60,7 +77,6 @@ pub(crate) fn node() -> Result<PathBuf> {
         ]);
         run::show(&mut npm)
     })?;
-    copy(&senders("node/send.mjs"), &folder.join("send.mjs"))?;
     Ok(folder)
 }
 

@@ -41,7 +41,7 @@ const STEPS: &[Step] = &[
     Step { name: "fuzz", run: fuzz },
     Step { name: "compare", run: compare_answers },
     Step { name: "sigma", run: sigma_rules },
-    Step { name: "demo", run: demo_once },
+    Step { name: "demo", run: demo_fleet },
     Step { name: "browser", run: browser },
     Step { name: "lint", run: lint },
     Step { name: "deny", run: deny },
@@ -199,6 +199,14 @@ fn unit(options: &Options) -> Result<Counts> {
         Ok(folder) => drop(cargo.env("THREADLINE_TEST_NODE", folder)),
         Err(error) => eprintln!("{error}"),
     }
+    match packages::fleet_python() {
+        Ok(python) => drop(cargo.env("THREADLINE_TEST_FLEET_PYTHON", python)),
+        Err(error) => eprintln!("{error}"),
+    }
+    match packages::fleet_node() {
+        Ok(folder) => drop(cargo.env("THREADLINE_TEST_FLEET_NODE", folder)),
+        Err(error) => eprintln!("{error}"),
+    }
     if options.nightly {
         cargo.env("THREADLINE_SIM_SEEDS", "10000");
     }
@@ -333,8 +341,8 @@ fn sigma_rules(_: &Options) -> Result<Counts> {
     sigma::run().map(|()| ONE)
 }
 
-fn demo_once(_: &Options) -> Result<Counts> {
-    demo::run(&["--once", "--dev"]).map(|()| ONE)
+fn demo_fleet(_: &Options) -> Result<Counts> {
+    demo::run(&["--for", "30s", "--dev"]).map(|()| ONE)
 }
 
 /// Licences, advisories, bans. cargo-deny is no part of Rust and takes minutes to build, so it is used where it is.

@@ -18,6 +18,7 @@ mod finding;
 mod guard;
 pub mod page;
 pub mod registry;
+pub mod render;
 pub mod rules;
 pub mod rust_events;
 pub mod score;

@@ -220,7 +220,9 @@ fn subscriber(
         })
     };
     let ours = || filter_fn(|metadata| metadata.target() == TARGET);
-    let logs = OpenTelemetryTracingBridge::new(loggers).with_filter(filter()?.or(ours()));
+    // What OpenTelemetry says of itself would be about the export of what it says of itself.
+    let machinery = || filter_fn(|metadata| !metadata.target().starts_with("opentelemetry"));
+    let logs = OpenTelemetryTracingBridge::new(loggers).with_filter(filter()?.or(ours()).and(machinery()));
     // Logs are records of their own: as events of spans they would be stored twice.
     let spans = tracing_opentelemetry::layer()
         .with_tracer(tracers.tracer("threadline"))

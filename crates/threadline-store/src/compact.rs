@@ -16,13 +16,13 @@ use std::sync::atomic::Ordering;
 
 use threadline_model::schema::Table;
 
-use crate::StoreError;
 use crate::sealed::Sealed;
 use crate::sealed::catalogue::{TAG_KEYS, add_of, remove_of};
 use crate::sealed::keys::KeyCounts;
 use crate::sealed::reader::SealedFile;
 use crate::sealed::rows::HOUR_US;
 use crate::table_log::{Action, Operation};
+use crate::{Options, StoreError};
 
 /// A file with fewer rows than this part of a full one is tiny.
 const TINY_PART: u64 = 64;
@@ -34,8 +34,6 @@ const LATE_SHARE: u64 = 16;
 const FILES_MAX: usize = 16;
 /// An hour counts as over this long after its end, µs.
 const LATE_US: i64 = 600_000_000;
-/// And this long after the last file was made for it: old records come in bulk too.
-const QUIET_US: i64 = 30_000_000;
 
 /// Whether a new file of so many rows of an hour is sure to be written again: rows of an hour that is over may be all
 /// that ever come of it.
@@ -52,7 +50,7 @@ impl Sealed {
     pub(crate) fn compact(&self, table: Table) -> Result<bool, StoreError> {
         let files = self.catalogue().table(table).files.clone();
         let now = self.env.clock.now_us();
-        let Some(group) = choose(&files, self.options.compact_rows as u64, now) else { return Ok(false) };
+        let Some(group) = choose(&files, &self.options, now) else { return Ok(false) };
         let rows: u64 = group.iter().map(|file| file.meta().rows).sum();
         let Some(written) = self.rewrite(table, &group, None)? else { return Ok(false) };
         if written.facts.rows != rows {
@@ -100,7 +98,9 @@ enum Class {
 }
 
 /// The oldest group of files worth merging.
-fn choose(files: &[Arc<SealedFile>], rows_max: u64, now: i64) -> Option<Vec<Arc<SealedFile>>> {
+fn choose(files: &[Arc<SealedFile>], options: &Options, now: i64) -> Option<Vec<Arc<SealedFile>>> {
+    let rows_max = options.compact_rows as u64;
+    let quiet_us = i64::try_from(options.compact_quiet.as_micros()).unwrap_or(i64::MAX);
     let mut quiet_since: BTreeMap<i64, i64> = BTreeMap::new();
     for file in files {
         let since = quiet_since.entry(file.meta().hour).or_insert(i64::MIN);
@@ -108,7 +108,7 @@ fn choose(files: &[Arc<SealedFile>], rows_max: u64, now: i64) -> Option<Vec<Arc<
     }
     let over = |hour: i64| {
         let quiet_since = quiet_since.get(&hour).copied().unwrap_or(i64::MIN);
-        is_over(hour, now) && now >= quiet_since.saturating_add(QUIET_US)
+        is_over(hour, now) && now >= quiet_since.saturating_add(quiet_us)
     };
     let mut groups: BTreeMap<(i64, Class), Vec<&Arc<SealedFile>>> = BTreeMap::new();
     for file in files.iter().filter(|file| file.meta().rows < rows_max / 2) {

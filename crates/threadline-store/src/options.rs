@@ -60,6 +60,9 @@ pub struct Options {
     pub dedup_ids_max: usize,
     /// Rows of a compacted file, about.
     pub compact_rows: usize,
+    /// What is left of an hour that is over is merged once no file was added to it for so long: old records come in bulk
+    /// too.
+    pub compact_quiet: Duration,
     /// Sealed files of a table that wait to be named by one filter pack, at least.
     pub pack_files_min: usize,
     /// Share of one core that compaction and retention may use, 0–1.
@@ -92,6 +95,7 @@ impl Default for Options {
             dedup_window: Duration::from_secs(600),
             dedup_ids_max: 1_000_000,
             compact_rows: 2_000_000,
+            compact_quiet: Duration::from_secs(30),
             pack_files_min: 128,
             maintenance_cpu_share: 0.25,
             retention: Vec::new(),

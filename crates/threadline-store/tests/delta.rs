@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use arrow_array::{BooleanArray, RecordBatch};
 use threadline_model::builder::{BatchBuilder, RecordLimits};
@@ -94,7 +95,12 @@ fn other_engines_read_the_same_rows() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let options = Options { maintenance_cpu_share: 1.0, disk_free_bytes_min: 0, ..Options::default() };
+    let options = Options {
+        maintenance_cpu_share: 1.0,
+        compact_quiet: Duration::ZERO,
+        disk_free_bytes_min: 0,
+        ..Options::default()
+    };
     let store = Store::open(folder.path(), options, Env::local()).unwrap();
     let check = |what: &str| {
         let table = folder.path().join("tables/default/logs");

@@ -23,6 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("threadline-sdk", &[]),
+    ("threadline-demo", &["threadline-contract", "threadline-sdk"]),
     ("threadline-sim", &["threadline-detect", "threadline-model", "threadline-store"]),
     ("xtask", &[]),
 ];
@@ -32,13 +33,13 @@ const EDGES: &[(&str, &[&str])] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     ("datafusion*", &["threadline-query"]),
     ("parquet*", &["threadline-store"]),
-    ("axum*", &["threadline", "threadline-sdk"]),
+    ("axum*", &["threadline", "threadline-demo", "threadline-sdk"]),
     ("clap*", &["threadline"]),
-    ("hyper*", &["threadline", "threadline-sdk"]),
+    ("hyper*", &["threadline", "threadline-demo", "threadline-sdk"]),
     ("tonic*", &["threadline", "threadline-sdk"]),
-    ("tower*", &["threadline", "threadline-sdk"]),
-    ("ureq*", &["threadline", "threadline-sdk"]),
-    ("tokio*", &["threadline", "threadline-query", "threadline-sdk"]),
+    ("tower*", &["threadline", "threadline-demo", "threadline-sdk"]),
+    ("ureq*", &["threadline", "threadline-demo", "threadline-sdk"]),
+    ("tokio*", &["threadline", "threadline-demo", "threadline-query", "threadline-sdk"]),
     ("deltalake*", &["threadline-store"]),
     ("object_store*", &["threadline-store"]),
 ];
@@ -142,8 +143,11 @@ fn judge(edge: &Edge, members: &[String]) -> Option<Finding> {
 }
 
 fn broken(member: &str, message: &str) -> Finding {
-    let path =
-        if member == "xtask" { "xtask/Cargo.toml".to_owned() } else { format!("crates/{member}/Cargo.toml") };
+    let path = match member {
+        "xtask" => "xtask/Cargo.toml".to_owned(),
+        "threadline-demo" => "demo/Cargo.toml".to_owned(),
+        member => format!("crates/{member}/Cargo.toml"),
+    };
     Finding::new(&path, 0, format!("{member} {message}"))
 }
 

@@ -137,7 +137,7 @@ fn begin(request: &impl OutgoingRequest) -> Span {
         "http.request.method" = method,
         "url.full" = full,
         "server.address" = host,
-        "server.port" = port,
+        "server.port" = port.map(i64::from),
         "http.response.status_code" = Empty,
         "error.type" = Empty,
         "otel.status_code" = Empty,
@@ -182,7 +182,7 @@ where
         match &answer {
             Ok(response) => {
                 let status = response.status();
-                span.record("http.response.status_code", status.as_u16());
+                span.record("http.response.status_code", i64::from(status.as_u16()));
                 if status.is_client_error() || status.is_server_error() {
                     span.record("error.type", status.as_str());
                     span.record("otel.status_code", "ERROR");

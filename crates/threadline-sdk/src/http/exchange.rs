@@ -82,7 +82,8 @@ impl Exchange {
             End::Answered if error_type.is_some() => Outcome::Failure,
             End::Answered => Outcome::Success,
         };
-        self.span.record("http.response.status_code", status);
+        // A `u16` would become a text on its way.
+        self.span.record("http.response.status_code", i64::from(status));
         if let Some(error_type) = &error_type {
             self.span.record("error.type", error_type.as_str());
         }

@@ -15,7 +15,7 @@ use threadline_sdk::http::{ClientLayer, Route, ServerLayer, User};
 use tower::{Layer as _, ServiceBuilder, ServiceExt as _};
 use tracing::instrument::WithSubscriber as _;
 
-use crate::sink::{Log, Sink, attributes, hex};
+use crate::sink::{Log, Sink, attributes, hex, int};
 
 fn app() -> Router {
     async fn status(code: StatusCode) -> impl IntoResponse {
@@ -152,7 +152,8 @@ fn every_answer_leaves_its_record() {
         let span = span.unwrap_or_else(|| panic!("no span: {at}"));
         let error = span.status.clone().unwrap_or_default().code == 2;
         assert_eq!(error, case.status >= 500, "{at}: {span:?}");
-        assert_eq!(attributes(&span.attributes)["http.response.status_code"], case.status.to_string());
+        let status = span.attributes.iter().find(|pair| pair.key == "http.response.status_code").unwrap();
+        assert_eq!(int(status), Some(i64::from(case.status)), "a number, not a text");
     }
     assert_eq!(records[4].get("user.id"), "u-1");
     assert_eq!(records[9].get("http.request.method"), "_OTHER");

@@ -186,6 +186,14 @@ pub(crate) fn attributes(list: &[KeyValue]) -> Attributes {
     list.iter().map(pair).collect()
 }
 
+/// The value of an attribute that is an integer.
+pub(crate) fn int(pair: &KeyValue) -> Option<i64> {
+    match pair.value.as_ref()?.value.as_ref()? {
+        Value::IntValue(int) => Some(*int),
+        _ => None,
+    }
+}
+
 fn text(value: &AnyValue) -> String {
     match &value.value {
         Some(Value::StringValue(text)) => text.clone(),

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use threadline_contract::diff::diff;
 use threadline_contract::page::{describe_attribute, describe_event, required};
+use threadline_contract::render::{Lang, Service, render};
 use threadline_contract::score::Board;
 use threadline_contract::{Contract, Finding, Guard};
 use threadline_model::builder::{BatchBuilder, RecordLimits};
@@ -46,6 +47,93 @@ enum What {
     Show(Show),
     /// Show how well each service keeps the contract, since the hub's start.
     Score(Score),
+    /// Write a service's settings in its language.
+    Render(Render),
+}
+
+#[derive(Debug, Args)]
+struct Render {
+    /// The service's name.
+    #[arg(value_name = "SERVICE")]
+    service: String,
+    /// Its language, or the program beside it: rust, python, node, java, go, dotnet, nginx, envoy, collector, fluentbit, vector.
+    #[arg(long, value_name = "LANG", value_parser = lang)]
+    lang: Lang,
+    /// Folder to write into; files that are there already and differ are not replaced.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    out: PathBuf,
+    /// Replace files that differ.
+    #[arg(long)]
+    force: bool,
+    /// Version of the service.
+    #[arg(long = "service-version", value_name = "VERSION", default_value = "0.0.0")]
+    version: String,
+    /// Namespace of the service.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    namespace: String,
+    /// Where it is deployed.
+    #[arg(long, value_name = "NAME", default_value = "development")]
+    environment: String,
+    /// Base URL of the hub's OTLP/HTTP port.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4318")]
+    endpoint: String,
+    /// PEM file of the hub's authority, as the service finds it.
+    #[arg(long = "ca-file", value_name = "FILE", default_value = "")]
+    ca: String,
+    /// PEM file of the service's certificate, as the service finds it.
+    #[arg(long = "cert-file", value_name = "FILE", default_value = "")]
+    cert: String,
+    /// PEM file of its key, as the service finds it.
+    #[arg(long = "key-file", value_name = "FILE", default_value = "")]
+    key: String,
+    #[command(flatten)]
+    folder: Folder,
+}
+
+fn lang(name: &str) -> Result<Lang, String> {
+    let names: Vec<&str> = Lang::ALL.iter().map(|lang| lang.name()).collect();
+    Lang::parse(name).ok_or_else(|| format!("it may be {}", names.join(", ")))
+}
+
+impl Render {
+    fn run(self) -> Result<ExitCode, Failure> {
+        let contract = self.folder.load()?;
+        let service = Service {
+            name: self.service,
+            version: self.version,
+            namespace: self.namespace,
+            environment: self.environment,
+            endpoint: self.endpoint,
+            ca: self.ca,
+            cert: self.cert,
+            key: self.key,
+        };
+        let files = render(contract.registry(), &service, self.lang).map_err(Failure::Usage)?;
+        let wrong =
+            |path: &Path, error: std::io::Error| Failure::Failed(format!("{}: {error}", path.display()));
+        let mut out = std::io::stdout().lock();
+        let files: Vec<(PathBuf, String)> =
+            files.into_iter().map(|(path, text)| (self.out.join(path), text)).collect();
+        // All are looked at before the first is written: a refusal leaves the folder as it was.
+        for (path, text) in files.iter().filter(|_| !self.force) {
+            match std::fs::read(path) {
+                Ok(there) if there != text.as_bytes() => {
+                    let text = format!("{}: is there and differs; --force replaces it", path.display());
+                    return Err(Failure::Failed(text));
+                }
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(wrong(path, error)),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        for (path, text) in files {
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent).map_err(|error| wrong(parent, error))?;
+            }
+            std::fs::write(&path, text).map_err(|error| wrong(&path, error))?;
+            writeln!(out, "{}", path.display())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +202,7 @@ impl ContractCommand {
             What::List(folder) => folder.list(),
             What::Show(show) => show.run(),
             What::Score(score) => score.run(),
+            What::Render(render) => render.run(),
         }
     }
 }

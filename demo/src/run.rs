@@ -1,0 +1,404 @@
+//! `fleet run`: starts everything, drives load and attacks, stops everything, reports.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::http::Request;
+use rustix::process::{Pid, Signal, kill_process};
+
+use threadline_contract::registry::{base_layers, load};
+use threadline_contract::render::{Lang, Service, render};
+
+use crate::attacks::{Attack, Field};
+use crate::hub::Hub;
+use crate::load::{self, Journal, Others};
+use crate::mesh::{Mesh, identity};
+use crate::pki::Authority;
+use crate::report::{self, Sent};
+use crate::{Result, careless};
+
+/// The services in Rust.
+const RUST: [&str; 4] = ["payment", "catalogue", "orders", "edge"];
+/// How long a service may take to start, and to stop.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Requests a second on an ordinary day, and in a burst.
+const RATES: [u64; 2] = [12, 60];
+
+/// What was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) hub: PathBuf,
+    pub(crate) time: Option<Duration>,
+    pub(crate) python: Option<PathBuf>,
+    pub(crate) node: Option<PathBuf>,
+    pub(crate) folder: Option<PathBuf>,
+}
+
+fn options(arguments: &[&str]) -> Result<Options> {
+    let mut options = Options::default();
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        let value = words.next().ok_or_else(|| format!("{word} wants a value"))?;
+        match *word {
+            "--hub" => options.hub = value.into(),
+            "--for" => options.time = Some(seconds(value)?),
+            "--python" => options.python = Some(value.into()),
+            "--node" => options.node = Some(value.into()),
+            "--folder" => options.folder = Some(value.into()),
+            other => return Err(format!("{other}: unknown\n{}", crate::USAGE)),
+        }
+    }
+    if options.hub.as_os_str().is_empty() {
+        return Err(format!("--hub names the hub's binary\n{}", crate::USAGE));
+    }
+    Ok(options)
+}
+
+fn seconds(text: &str) -> Result<Duration> {
+    let number = text.strip_suffix('s').unwrap_or(text).parse::<u64>();
+    let number = number.ok().filter(|number| (10..=86_400).contains(number));
+    number.map(Duration::from_secs).ok_or_else(|| format!("--for {text}: from 10s to 86400s, as in 60s"))
+}
+
+/// Processes of the fleet; dropping it ends them.
+pub(crate) struct Fleet {
+    pub(crate) children: Vec<(&'static str, Child)>,
+}
+
+impl Fleet {
+    /// Asks them to stop, the edge first, and waits.
+    pub(crate) fn stop(&mut self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (name, mut child) in std::mem::take(&mut self.children).into_iter().rev() {
+            if let Some(fault) = stop(name, &mut child) {
+                faults.push(fault);
+            }
+        }
+        faults
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Asks a process to stop, and insists later; says what was wrong with it.
+fn stop(name: &str, child: &mut Child) -> Option<String> {
+    if let Ok(Some(status)) = child.try_wait() {
+        return Some(format!("{name} had ended by itself ({status})"));
+    }
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, Signal::TERM);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Ok(Some(status)) = child.try_wait() {
+            return (!status.success()).then(|| format!("{name} ended with {status}"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Some(format!("{name} did not stop within {} s", PATIENCE.as_secs()))
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    let options = options(arguments)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.map_err(|error| error.to_string())?.block_on(drive(&options))
+}
+
+async fn drive(options: &Options) -> Result<()> {
+    let folder = match &options.folder {
+        Some(folder) => folder.clone(),
+        None => std::env::temp_dir().join(format!("threadline-fleet-{}", std::process::id())),
+    };
+    let secret = prepare(&folder)?;
+    let outcome = in_folder(options, &folder, secret).await;
+    if outcome.is_ok() && options.folder.is_none() {
+        let _ = std::fs::remove_dir_all(&folder);
+    } else {
+        println!("What the fleet wrote is in {}", folder.display());
+    }
+    outcome
+}
+
+async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>) -> Result<()> {
+    let mut ports = free_ports(9)?.into_iter();
+    let mut port = || ports.next().ok_or_else(|| "no free port".to_owned());
+    say("Starting the hub and the fleet; all speak TLS, with certificates made just now.");
+    let mut hub = Hub::start(&options.hub, folder, [port()?, port()?, port()?]).await?;
+    let mut names: Vec<&'static str> = RUST.to_vec();
+    if options.node.is_some() {
+        names.insert(0, "notify");
+    }
+    if options.python.is_some() {
+        names.insert(0, "recommend");
+    }
+    let mut places = Vec::new();
+    for name in &names {
+        places.push((*name, port()?));
+    }
+    let mut fleet = Fleet { children: Vec::new() };
+    for (name, _) in &places {
+        configure(folder, name, &hub.otlp)?;
+        fleet.children.push((*name, spawn(folder, name, &places, options)?));
+    }
+    let mesh = Mesh::new(&identity(folder, "load"))?;
+    for (name, port) in &places {
+        ready(&mut fleet, &mesh, name, *port, folder).await?;
+    }
+    let url = |name: &str| {
+        let port = places.iter().find(|(known, _)| *known == name).map_or(0, |(_, port)| *port);
+        format!("https://localhost:{port}")
+    };
+    println!("  hub       {} (API), {} (OTLP)", hub.api, hub.otlp);
+    for (name, port) in &places {
+        println!("  {name:<10}https://localhost:{port}");
+    }
+    println!("  authority {}", folder.join("pki/ca.pem").display());
+    let field = Field {
+        folder: folder.into(),
+        mesh: mesh.clone(),
+        edge: url("edge"),
+        payment: url("payment"),
+        orders: places.iter().find(|(name, _)| *name == "orders").map_or(0, |(_, port)| *port),
+        secret: secret.clone(),
+    };
+    let others = Others { recommend: options.python.is_some(), notify: options.node.is_some() };
+    let journal = Arc::new(Journal::default());
+    let driver = tokio::spawn(load::run(mesh, url("edge"), secret, others, RATES, Arc::clone(&journal)));
+    let attacks = schedule(options.time, &field, &journal).await;
+    journal.stop();
+    let _ = driver.await;
+    let careless = careless::send(folder, &hub.otlp).await?;
+    say("Stopping the services: what they still have is sent.");
+    let mut faults = fleet.stop();
+    let sent = Sent {
+        journeys: journal.journeys(),
+        lost: journal.lost.load(Ordering::Relaxed),
+        attacks: attacks?,
+        careless,
+        services: names.iter().rev().copied().collect(),
+    };
+    let reported = report::report(&hub, &sent).await;
+    faults.extend(stop("the hub", &mut hub.child));
+    reported?;
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+}
+
+/// Makes attacks one after another over the time that there is, or every ten seconds until somebody ends it.
+async fn schedule(
+    time: Option<Duration>,
+    field: &Field,
+    journal: &Arc<Journal>,
+) -> Result<Vec<(Attack, Option<u64>)>> {
+    let steps = Attack::ALL.len() as u32 + 1;
+    let pause = time.map_or(Duration::from_secs(10), |time| time / steps);
+    say("The schedule, beside the load:");
+    for (at, attack) in Attack::ALL.iter().enumerate() {
+        println!("  {:>5.0} s  {}", (pause * (at as u32 + 1)).as_secs_f64(), attack.name());
+    }
+    let started = Instant::now();
+    let mut made = Vec::new();
+    for (at, attack) in Attack::ALL.into_iter().enumerate() {
+        let due = started + pause * (at as u32 + 1);
+        if wait(due, started, journal).await {
+            return Ok(made);
+        }
+        progress(started, journal, Some(attack.name()));
+        made.push((attack, field.make(attack).await.map_err(|error| format!("{}: {error}", attack.name()))?));
+    }
+    let end = time.map_or_else(|| started + Duration::from_secs(365 * 86_400), |time| started + time);
+    if time.is_none() {
+        say("The schedule is through; the load goes on until Ctrl-C.");
+    }
+    wait(end, started, journal).await;
+    println!();
+    Ok(made)
+}
+
+/// Waits, showing how it goes; true when somebody ends it.
+async fn wait(due: Instant, started: Instant, journal: &Arc<Journal>) -> bool {
+    loop {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(left.min(Duration::from_secs(1))) => progress(started, journal, None),
+            _ = tokio::signal::ctrl_c() => return true,
+        }
+    }
+}
+
+/// On a terminal one line that changes; elsewhere a line per attack.
+fn progress(started: Instant, journal: &Journal, attack: Option<&str>) {
+    let line = format!(
+        "{:>5} s {:>7} requests, {:>3} a second",
+        started.elapsed().as_secs(),
+        journal.count(),
+        journal.rate.load(Ordering::Relaxed)
+    );
+    match attack {
+        Some(attack) => println!("\r{line}  {attack}"),
+        None if std::io::stdout().is_terminal() => {
+            print!("\r{line}  ");
+            let _ = std::io::stdout().flush();
+        }
+        None => {}
+    }
+}
+
+fn say(text: &str) {
+    println!("\n{text}");
+}
+
+/// Makes certificates and the key of the tokens.
+pub(crate) fn prepare(folder: &Path) -> Result<Vec<u8>> {
+    let pki = folder.join("pki");
+    let wrong = |error: std::io::Error| format!("{}: {error}", folder.display());
+    std::fs::create_dir_all(&pki).map_err(wrong)?;
+    let ours = Authority::new("Fleet CA")?;
+    ours.write(&pki)?;
+    for name in ["hub", "load", careless::NAME, "recommend", "notify"].into_iter().chain(RUST) {
+        ours.issue(&pki, name, name, false)?;
+    }
+    ours.issue(&pki, "expired", "old-partner", true)?;
+    Authority::new("Somebody's CA")?.issue(&pki, "stranger", "stranger", false)?;
+    let mut secret = vec![0; 32];
+    let random = ring::rand::SystemRandom::new();
+    ring::rand::SecureRandom::fill(&random, &mut secret).map_err(|_| "no random bytes".to_owned())?;
+    std::fs::write(folder.join("tokens.key"), &secret).map_err(wrong)?;
+    Ok(secret)
+}
+
+/// The language of a service.
+fn lang(name: &str) -> Lang {
+    match name {
+        "recommend" => Lang::Python,
+        "notify" => Lang::Node,
+        _ => Lang::Rust,
+    }
+}
+
+/// Writes a service's files, as `threadline contract render` does; the fleet has no others.
+pub(crate) fn configure(folder: &Path, name: &str, otlp: &str) -> Result<()> {
+    let place = folder.join(name);
+    let files = identity(folder, name);
+    let service = Service {
+        version: "1.0.0".to_owned(),
+        namespace: "fleet".to_owned(),
+        environment: "demo".to_owned(),
+        endpoint: otlp.to_owned(),
+        ca: files.ca.display().to_string(),
+        cert: files.cert.display().to_string(),
+        key: files.key.display().to_string(),
+        ..Service::new(name)
+    };
+    let registry = load(&base_layers()).map_err(|problems| problems.to_string())?;
+    for (path, text) in render(&registry, &service, lang(name))? {
+        let path = place.join(path);
+        let parent = path.parent().unwrap_or(&place);
+        let written = std::fs::create_dir_all(parent).and_then(|()| std::fs::write(&path, text));
+        written.map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Variables of a file of `NAME=value` lines.
+fn variables(path: &Path) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+pub(crate) fn spawn(
+    folder: &Path,
+    name: &str,
+    places: &[(&'static str, u16)],
+    options: &Options,
+) -> Result<Child> {
+    let place = folder.join(name);
+    let log = place.join("output.log");
+    let output = std::fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
+    let second = output.try_clone().map_err(|error| error.to_string())?;
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = match (name, &options.python, &options.node) {
+        ("recommend", Some(python), _) => {
+            let mut command = Command::new(python);
+            command.arg(sources.join("python/recommend.py"));
+            command
+        }
+        ("notify", _, Some(node)) => {
+            // Node looks for packages beside the script.
+            let copied = [
+                (place.join("telemetry.mjs"), "telemetry.mjs"),
+                (sources.join("node/notify.mjs"), "notify.mjs"),
+            ]
+            .into_iter()
+            .try_for_each(|(from, to)| std::fs::copy(from, node.join(to)).map(drop));
+            copied.map_err(|error| format!("{}: {error}", node.display()))?;
+            let mut command = Command::new("node");
+            command.arg(node.join("notify.mjs"));
+            command
+        }
+        _ => {
+            let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
+            command.args(["serve", name]);
+            command
+        }
+    };
+    command
+        .current_dir(&place)
+        .env("FLEET_FOLDER", folder)
+        .env("FLEET_TELEMETRY", &place)
+        .env_remove("RUST_LOG");
+    command.envs(variables(&place.join("otel.env")));
+    for (name, port) in places {
+        command.env(format!("FLEET_{}_PORT", name.to_uppercase()), port.to_string());
+    }
+    let spawned = command.stdin(Stdio::null()).stdout(output).stderr(second).spawn();
+    spawned.map_err(|error| format!("{name} could not be started: {error}"))
+}
+
+/// Waits until a service answers at all.
+pub(crate) async fn ready(fleet: &mut Fleet, mesh: &Mesh, name: &str, port: u16, folder: &Path) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let request = Request::get(format!("https://localhost:{port}/ready")).body(Body::empty());
+        if mesh.send(request.map_err(|error| error.to_string())?).await.is_ok() {
+            return Ok(());
+        }
+        let child = fleet.children.iter_mut().find(|(known, _)| *known == name);
+        let ended = child.is_none_or(|(_, child)| !matches!(child.try_wait(), Ok(None)));
+        if ended || Instant::now() > deadline {
+            let log = folder.join(name).join("output.log");
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            return Err(format!("{name} did not start; it said:\n{said}"));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Ports that are free now.
+pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let listeners: std::io::Result<Vec<TcpListener>> =
+        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect();
+    let listeners = listeners.map_err(|error| error.to_string())?;
+    let ports: std::io::Result<Vec<u16>> =
+        listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect();
+    ports.map_err(|error| error.to_string())
+}
