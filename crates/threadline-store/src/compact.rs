@@ -86,7 +86,8 @@ enum Class {
 
 /// The oldest group of files worth merging.
 fn choose(files: &[Arc<SealedFile>], rows_max: u64, now: i64) -> Option<Vec<Arc<SealedFile>>> {
-    let mut groups: BTreeMap<(i64, Class), Vec<&Arc<SealedFile>>> = BTreeMap::new();
+    // What is in quarantine stays among itself.
+    let mut groups: BTreeMap<(i64, bool, Class), Vec<&Arc<SealedFile>>> = BTreeMap::new();
     for file in files.iter().filter(|file| file.meta().rows < rows_max / 2) {
         let rows = file.meta().rows;
         let class = if now >= file.meta().hour.saturating_add(HOUR_US + LATE_US) {
@@ -96,9 +97,9 @@ fn choose(files: &[Arc<SealedFile>], rows_max: u64, now: i64) -> Option<Vec<Arc<
         } else {
             Class::Small
         };
-        groups.entry((file.meta().hour, class)).or_default().push(file);
+        groups.entry((file.meta().hour, file.meta().quarantined, class)).or_default().push(file);
     }
-    groups.into_iter().find_map(|((_, class), mut group)| {
+    groups.into_iter().find_map(|((.., class), mut group)| {
         group.sort_by_key(|file| (file.meta().rows, *file.meta().seq.start()));
         let sizes: Vec<u64> = group.iter().map(|file| file.meta().rows).collect();
         let chosen = worth_merging(class, &sizes, rows_max);

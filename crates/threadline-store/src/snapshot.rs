@@ -63,6 +63,8 @@ pub struct FileMeta {
     pub rows_root: [u8; 32],
     /// Hour partition, µs since the epoch of its start.
     pub hour: i64,
+    /// Its rows are in quarantine, all of them; of other files none is.
+    pub quarantined: bool,
 }
 
 /// Batches of a sealed file.
