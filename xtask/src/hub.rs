@@ -97,6 +97,7 @@ impl Hub {
             .env("THREADLINE_DATA_DIR", data)
             // What is shown and compared is what was loaded.
             .env("THREADLINE_AUDIT_QUERIES", "false")
+            .env("THREADLINE_RECORD_LIFECYCLE", "false")
             .env("THREADLINE_OTLP_GRPC_ADDRESS", addresses.grpc.to_string())
             .env("THREADLINE_OTLP_HTTP_ADDRESS", addresses.http.to_string())
             .env("THREADLINE_API_ADDRESS", addresses.api.to_string())

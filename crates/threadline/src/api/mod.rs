@@ -14,6 +14,7 @@ mod page;
 mod params;
 mod problem;
 mod query;
+mod session;
 mod sql;
 mod stats;
 mod tail;
@@ -44,7 +45,7 @@ use crate::door::names::reason::endpoint as reason;
 use crate::door::notes::{Asked, QUERY_CHARS_MAX};
 use crate::door::roles::{self, Port};
 use crate::door::tls::Tls;
-use crate::door::{Door, peer_of};
+use crate::door::{Door, sessions};
 use crate::hub::Addresses;
 use crate::ingest::Intake;
 use crate::meters::Meters;
@@ -73,6 +74,8 @@ pub(crate) struct Api {
     door: Arc<Door>,
     tls: Option<Arc<Tls>>,
     audit_queries: bool,
+    /// How long what is to be recorded waits for a place for its record.
+    audit_wait: std::time::Duration,
     gatekeeper: Gatekeeper,
 }
 
@@ -115,6 +118,7 @@ pub(crate) fn handler(settings: &Settings, parts: Parts) -> Endpoint {
         door,
         tls,
         audit_queries,
+        audit_wait: settings.audit_wait,
         gatekeeper,
     };
     Endpoint(Arc::new(api))
@@ -123,6 +127,7 @@ pub(crate) fn handler(settings: &Settings, parts: Parts) -> Endpoint {
 impl Handler for Endpoint {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
+        let by_cookie = sessions::cookie(request.headers()).is_some();
         let mut response = match self.0.route(request).await {
             Ok(response) => response,
             Err(problem) => {
@@ -130,6 +135,9 @@ impl Handler for Endpoint {
                 problem.response()
             }
         };
+        if by_cookie && response.status() == StatusCode::UNAUTHORIZED {
+            session::forget_cookie(&mut response);
+        }
         response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response
     }
@@ -142,6 +150,15 @@ struct Entered {
     parameter: String,
     caller: Caller,
     asked: Asked,
+}
+
+/// What a handler may want to know of a request.
+struct Call<'a> {
+    params: &'a Params,
+    parameter: &'a str,
+    headers: &'a HeaderMap,
+    caller: &'a Caller,
+    asked: &'a Asked,
 }
 
 impl Api {
@@ -158,7 +175,7 @@ impl Api {
 
     /// What is asked for, and by whom, if they may.
     fn enter(&self, head: &http::request::Parts) -> Result<Entered, Problem> {
-        let peer = peer_of(&head.extensions);
+        let peer = self.door.peer_of(&head.extensions, &head.headers);
         let mut asked = Asked::of(&head.method, &head.uri, &head.headers);
         let unknown = |reason, problem: Problem| {
             self.door.unknown(reason, &peer, &asked, problem.status().as_u16());
@@ -197,8 +214,15 @@ impl Api {
             _ => document(&head.headers, body).await?,
         };
         let query = if operation.bodies.is_empty() { params.shown() } else { body.shown() };
-        let audit = Audit::begin(self, operation.id, &caller, &asked, &query);
-        let answer = self.run(operation, &params, &parameter, &head.headers, body, &caller).await;
+        let audit = Audit::begin(self, operation.id, &caller, &asked, &query).await?;
+        let request = Call {
+            params: &params,
+            parameter: &parameter,
+            headers: &head.headers,
+            caller: &caller,
+            asked: &asked,
+        };
+        let answer = self.run(operation, request, body).await;
         match audit {
             Some(audit) => audit.answered(answer),
             None => answer,
@@ -208,16 +232,14 @@ impl Api {
     async fn run(
         self: &Arc<Self>,
         operation: &Operation,
-        params: &Params,
-        parameter: &str,
-        headers: &HeaderMap,
+        call: Call<'_>,
         body: Document,
-        caller: &Caller,
     ) -> Result<Response<Body>, Problem> {
+        let Call { params, parameter, headers, caller, asked } = call;
         match operation.id {
             Id::Page => Ok(page::page(self)),
             Id::Search => query::search(self, params).await,
-            Id::Tail => tail::tail(self, params, headers),
+            Id::Tail => tail::tail(self, params, headers, caller),
             Id::Histogram => query::histogram(self, params).await,
             Id::Fields => query::fields(self, params).await,
             Id::Count => query::count(self, params).await,
@@ -227,9 +249,12 @@ impl Api {
             Id::SqlGet => sql::get(self, params).await,
             Id::SqlPost => sql::post(self, body).await,
             Id::Traces => query::traces(self, params).await,
-            Id::Trace => query::trace(self, parameter).await,
+            Id::Trace => query::trace(self, params, parameter).await,
             Id::Services => query::services(self, params).await,
             Id::ContractScore => Ok(contract::score(self)),
+            Id::SessionOpen => session::open(self, &body, caller, asked),
+            Id::SessionShow => Ok(session::show(self, caller)),
+            Id::SessionClose => Ok(session::close(self, caller, asked)),
             Id::Stats => Ok(stats::stats(self)),
             Id::Erase => erase::erase(self, body, caller).await,
             Id::Health => Ok(health::health(self, caller)),

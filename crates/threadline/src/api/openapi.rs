@@ -36,6 +36,13 @@ pub(crate) fn document() -> Value {
                     "description": "A token of `threadline token create`. A hub that has none asks for none \
                                     (docs/security.md).",
                 },
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "threadline_session",
+                    "description": "A session that `POST /api/v1/session` opened. Methods other than GET need the \
+                                    header `X-Threadline-CSRF: 1`.",
+                },
             },
         },
     })
@@ -63,10 +70,13 @@ fn operation(operation: &Operation) -> Value {
         "description": operation.doc,
         "parameters": operation.parameters.iter().map(parameter).collect::<Vec<_>>(),
         "responses": responses,
-        // One entry: a token with any of these roles, or with `admin`.
+        // A token, or a session of one, with any of these roles, or with `admin`.
         "security": match needs {
             [] => json!([]),
-            _ => json!([{"token": needs.iter().map(|role| role.name()).collect::<Vec<_>>()}]),
+            _ => {
+                let roles: Vec<&str> = needs.iter().map(|role| role.name()).collect();
+                json!([{"token": roles}, {"session": roles}])
+            }
         },
     });
     if let (false, Some(object)) = (operation.bodies.is_empty(), value.as_object_mut()) {
@@ -153,6 +163,7 @@ fn schemas() -> Value {
             "from": text("Earliest event time, as the parameter of other operations."),
             "to": text("Latest event time, exclusive."),
             "since": text("The same as from=now-…."),
+            "quarantined": {"type": "boolean", "default": false, "description": "With records in quarantine."},
         })),
         "Count": object(&["count"], json!({"count": count})),
         "Red": object(&["start", "start_us", "interval_us", "buckets", "services"], json!({
@@ -199,11 +210,12 @@ fn schemas() -> Value {
         "ContractScore": object(&["checked", "version", "senders"], json!({
             "checked": {"type": "boolean", "description": "Whether this hub checks records."},
             "version": text("Version of the contract; empty when records are not checked."),
-            "senders": list(object(&["service", "version", "records", "violated", "score", "rules"], json!({
+            "senders": list(object(&["service", "version", "records", "violated", "quarantined", "score", "rules"], json!({
                 "service": text("`service.name`; empty when it was not sent."),
                 "version": text("`service.version`; empty when it was not sent."),
                 "records": int("Records that were checked since the hub's start."),
                 "violated": int("Records that break some rule."),
+                "quarantined": int("Records that went into quarantine."),
                 "score": {"type": "number", "minimum": 0, "maximum": 100, "description": "docs/contract.md, \"Score\"."},
                 "rules": list(object(&["rule", "records"], json!({
                     "rule": text("Id of the rule."),
@@ -216,6 +228,18 @@ fn schemas() -> Value {
                     })),
                 }))),
             }))),
+        })),
+        "SessionRequest": object(&["token"], json!({"token": text("The token.")})),
+        "Session": object(&["enforced", "id", "name", "roles", "session", "expires"], json!({
+            "enforced": {"type": "boolean", "description": "The API asks who comes; without tokens everybody may everything."},
+            "id": text("`token:` and the token's id; `anonymous` where nobody is asked."),
+            "name": {"type": ["string", "null"], "description": "Name of the token."},
+            "roles": {"type": "array", "items": {"enum": ["ingest", "read", "operate", "admin"]}},
+            "session": {"type": "boolean", "description": "The request came by the cookie of a session."},
+            "expires": {"type": ["string", "null"], "description": "When the token ends, RFC 3339."},
+        })),
+        "SessionClosed": object(&["closed"], json!({
+            "closed": {"type": "boolean", "description": "There was a session."},
         })),
         "Stats": {"type": "object", "description": "Counters of the store by table and in all."},
         "EraseRequest": object(&["table", "query", "reason", "who"], json!({

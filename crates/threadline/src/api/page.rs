@@ -21,20 +21,16 @@ pub(crate) fn page(api: &Arc<Api>) -> Response<Body> {
 
 fn html(api: &Api) -> String {
     let rows: String = OPERATIONS.iter().map(row).collect();
-    let stats = api.store.stats();
-    let records = |t: &threadline_store::TableStats| t.memory_rows + t.sealed_rows;
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>Threadline</title>\
          <style>body{{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
          td{{padding:.2rem 1rem .2rem 0;vertical-align:top}}code{{white-space:nowrap}}</style>\
          <h1>Threadline {version}</h1>\
-         <p>One host for logs and traces. It holds {logs} log records and {spans} spans.</p>\
+         <p>One host for logs and traces.</p>\
          <p>Senders: OTLP/gRPC at <code>{grpc}</code>, OTLP/HTTP at <code>http://{http}</code>. \
          API: <code>http://{api}</code>; in a terminal: <code>threadline search</code>, <code>threadline trace</code>, \
          <code>threadline --help</code>.</p><table>{rows}</table></html>\n",
         version = env!("CARGO_PKG_VERSION"),
-        logs = records(&stats.logs),
-        spans = records(&stats.spans),
         grpc = api.addresses.otlp_grpc,
         http = api.addresses.otlp_http,
         api = api.addresses.api,

@@ -144,6 +144,7 @@ const READ: &[Role] = &[Role::Read];
 const SEE: &[Role] = &[Role::Read, Role::Operate];
 const OPERATE: &[Role] = &[Role::Operate];
 const ADMIN: &[Role] = &[Role::Admin];
+const ANY: &[Role] = &Role::ALL;
 const EVERYBODY: &[Role] = &[];
 
 /// All endpoints.
@@ -169,10 +170,13 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     endpoint(Port::Api, "GET", "/api/v1/traces/{trace_id}", READ),
     endpoint(Port::Api, "GET", "/api/v1/services", READ),
     endpoint(Port::Api, "GET", "/api/v1/contract/score", READ),
+    endpoint(Port::Api, "POST", "/api/v1/session", EVERYBODY),
+    endpoint(Port::Api, "GET", "/api/v1/session", ANY),
+    endpoint(Port::Api, "DELETE", "/api/v1/session", ANY),
     endpoint(Port::Api, "GET", "/api/v1/stats", SEE),
     endpoint(Port::Api, "GET", "/metrics", OPERATE),
     endpoint(Port::Api, "POST", "/api/v1/erase", ADMIN),
-    endpoint(Port::Api, "GET", "/", SEE),
+    endpoint(Port::Api, "GET", "/", EVERYBODY),
     endpoint(Port::Api, "GET", "/healthz", EVERYBODY),
     endpoint(Port::Api, "GET", "/openapi.json", EVERYBODY),
 ];

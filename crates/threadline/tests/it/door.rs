@@ -90,7 +90,7 @@ fn each_role_at_each_endpoint_is_as_documented() {
     ];
     let hub = threadline::start(settings(data), Components::system()).unwrap();
     let rows = documented();
-    assert_eq!(rows.len(), 27);
+    assert_eq!(rows.len(), 30);
     let mut tried = 0;
     run(async {
         for (at, (port, method, path, [nobody, roles @ ..])) in rows.iter().enumerate() {
@@ -113,10 +113,10 @@ fn each_role_at_each_endpoint_is_as_documented() {
             }
         }
     });
-    assert_eq!(tried, 27 * 10);
+    assert_eq!(tried, 30 * 10);
     // Each of these left its trace.
     let admin = tokens[3].as_str();
-    let refused: i64 = bad.iter().map(|_| 25).sum();
+    let refused: i64 = bad.iter().map(|_| 26).sum();
     let denied: i64 = rows.iter().map(|(.., may)| may[1..].iter().filter(|may| !**may).count() as i64).sum();
     assert_eq!(wait_for(&hub, admin, "event:security.authn.rejected", refused), refused);
     assert_eq!(
@@ -124,12 +124,12 @@ fn each_role_at_each_endpoint_is_as_documented() {
         denied
     );
     for (reason, each) in [
-        ("missing", 25),
-        ("malformed", 25),
-        ("bad_credentials", 25),
-        ("unknown_key", 25),
-        ("expired", 25),
-        ("revoked", 25),
+        ("missing", 26),
+        ("malformed", 26),
+        ("bad_credentials", 26),
+        ("unknown_key", 26),
+        ("expired", 26),
+        ("revoked", 26),
     ] {
         let query = format!("event:security.authn.rejected threadline.reason:{reason}");
         assert_eq!(wait_for(&hub, admin, &query, each), each, "{reason}");

@@ -27,8 +27,9 @@ pub(crate) fn settings(data: &Path) -> Settings {
         api_address: free,
         wal_segment_bytes: 4 << 20,
         disk_free_bytes_min: 1 << 20,
-        // Or each look at the records would add one.
+        // Or each look at the records would add one, and each start.
         audit_queries: false,
+        record_lifecycle: false,
         ..Settings::default()
     }
 }
