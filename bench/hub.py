@@ -92,9 +92,12 @@ class Hub:
         environment["THREADLINE_DATA_DIR"] = self.data
         # Answers are compared with those of peers: no record is to come from the asking.
         environment.setdefault("THREADLINE_AUDIT_QUERIES", "false")
-        # And with the raw lines: nothing is to be masked. `--set contract=true` measures what checking takes.
-        environment.setdefault("THREADLINE_CONTRACT", "false")
         environment.setdefault("THREADLINE_DETECTION", "false")
+        environment.setdefault("THREADLINE_RECORD_LIFECYCLE", "false")
+        # And with the raw lines: nothing is to be masked. `--set contract=true` measures what checking and masking take.
+        if "THREADLINE_CONTRACT" not in environment:
+            environment["THREADLINE_CONTRACT"] = "false"
+            environment.setdefault("THREADLINE_REDACT", "false")
         begun = time.perf_counter()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([self.binary, "serve"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)

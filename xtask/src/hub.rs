@@ -98,6 +98,7 @@ impl Hub {
             .env("THREADLINE_DATA_DIR", data)
             .env("THREADLINE_AUDIT_QUERIES", audited.to_string())
             .env("THREADLINE_DETECTION", audited.to_string())
+            .env("THREADLINE_RECORD_LIFECYCLE", audited.to_string())
             .env("THREADLINE_OTLP_GRPC_ADDRESS", addresses.grpc.to_string())
             .env("THREADLINE_OTLP_HTTP_ADDRESS", addresses.http.to_string())
             .env("THREADLINE_API_ADDRESS", addresses.api.to_string())

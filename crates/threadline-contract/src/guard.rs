@@ -37,6 +37,7 @@ struct Counts {
     sender: Sender,
     records: u64,
     violated: u64,
+    quarantined: u64,
     /// By bit.
     rules: [u64; 64],
     /// Bits of rules of which an example is known.
@@ -55,8 +56,6 @@ pub struct Guard {
     senders: Vec<Counts>,
     resource: Known,
     scope: Judged,
-    /// Records that went into quarantine or were refused.
-    set_aside: u64,
     /// Findings in words, for whoever wants them all.
     watcher: Option<Vec<Finding>>,
 }
@@ -73,7 +72,6 @@ impl Guard {
             senders: Vec::new(),
             resource: Known::default(),
             scope: Judged::default(),
-            set_aside: 0,
             watcher: None,
         }
     }
@@ -122,7 +120,15 @@ impl Guard {
             return at;
         }
         let examples = self.board.examples(&sender);
-        let counts = Counts { sender, records: 0, violated: 0, rules: [0; 64], examples, findings: Vec::new() };
+        let counts = Counts {
+            sender,
+            records: 0,
+            violated: 0,
+            quarantined: 0,
+            rules: [0; 64],
+            examples,
+            findings: Vec::new(),
+        };
         self.senders.push(counts);
         self.senders.len() - 1
     }
@@ -171,6 +177,9 @@ impl Guard {
         judged: &Judged,
         explain: impl FnOnce(&mut Checker, &mut Words),
     ) -> Result<i64, Refused> {
+        if !self.checker.contract.policy().check {
+            return Ok(self.redacted(judged));
+        }
         let bits = self.all(judged);
         let wanted = self.count(bits);
         if wanted != 0 || self.watcher.is_some() {
@@ -198,19 +207,29 @@ impl Guard {
         let contract = &self.checker.contract;
         let reject = bits & contract.reject;
         if reject != 0 && !judged.never_sampled {
-            self.set_aside += 1;
             let rules: Vec<&str> = Rule::of(reject).map(Rule::id).collect();
             return Err(("contract", format!("{}: the contract refuses such records here", rules.join(", "))));
         }
         let mut verdict = bits as i64 | verdict::CHECKED;
-        if bits & contract.quarantine != 0 {
+        if bits & contract.quarantine != 0 && !judged.never_sampled {
             verdict |= verdict::QUARANTINED;
-            self.set_aside += 1;
+            if let Some(counts) = self.senders.get_mut(self.resource.sender) {
+                counts.quarantined += 1;
+            }
         }
-        if judged.mask | self.resource.judged.mask | self.scope.mask {
-            verdict |= verdict::REDACTED;
-        }
-        Ok(verdict)
+        Ok(verdict | self.redacted(judged))
+    }
+
+    /// What is to be done, as far as the policy wants it done.
+    #[inline]
+    fn allowed(&self, judged: Judged) -> Judged {
+        Judged { mask: judged.mask & self.checker.contract.policy().mask, ..judged }
+    }
+
+    /// The bit that says that something was masked, if it was.
+    fn redacted(&self, judged: &Judged) -> i64 {
+        let masked = judged.mask | self.resource.judged.mask | self.scope.mask;
+        if masked { verdict::REDACTED } else { 0 }
     }
 
     /// Attributes with masks in them.
@@ -362,6 +381,7 @@ impl Inspector for Guard {
         let known = self.resources.get(&made).copied();
         self.resource = known.unwrap_or_else(|| {
             let judged = self.checker.resource(resource, &mut Bits::default());
+            let judged = self.allowed(judged);
             let known = Known { judged, sender: self.sender(resource) };
             if self.resources.len() < RESOURCES_MAX && made.len() <= RESOURCE_BYTES_MAX {
                 self.resources.insert(made.clone(), known);
@@ -385,7 +405,8 @@ impl Inspector for Guard {
     }
 
     fn scope(&mut self, scope: &ScopeView<'_>, builder: &mut BatchBuilder) {
-        self.scope = self.checker.scope(scope, &mut Bits::default());
+        let judged = self.checker.scope(scope, &mut Bits::default());
+        self.scope = self.allowed(judged);
         if !self.scope.mask {
             return builder.set_scope(scope);
         }
@@ -405,6 +426,7 @@ impl Inspector for Guard {
 
     fn log(&mut self, log: &LogView<'_>, builder: &mut BatchBuilder) -> Result<(), Refused> {
         let judged = self.checker.log(log, &mut Bits::default());
+        let judged = self.allowed(judged);
         let verdict = self.conclude(&judged, |checker, words| {
             checker.log(log, words);
         })?;
@@ -413,6 +435,7 @@ impl Inspector for Guard {
 
     fn span(&mut self, span: &SpanView<'_>, builder: &mut BatchBuilder) -> Result<(), Refused> {
         let judged = self.checker.span(span, &mut Bits::default());
+        let judged = self.allowed(judged);
         let verdict = self.conclude(&judged, |checker, words| {
             checker.span(span, words);
         })?;
@@ -427,7 +450,12 @@ impl Inspector for Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         for counts in self.senders.drain(..) {
-            let mut tally = Tally { records: counts.records, violated: counts.violated, ..Tally::default() };
+            let mut tally = Tally {
+                records: counts.records,
+                violated: counts.violated,
+                quarantined: counts.quarantined,
+                ..Tally::default()
+            };
             for rule in Rule::ALL {
                 let records = counts.rules.get(*rule as usize).copied().unwrap_or(0);
                 if records > 0 {

@@ -46,6 +46,8 @@ pub struct Tally {
     pub records: u64,
     /// Records that break some rule.
     pub violated: u64,
+    /// Records that went into quarantine.
+    pub quarantined: u64,
     /// By rule.
     pub rules: BTreeMap<Rule, RuleCount>,
 }
@@ -55,6 +57,7 @@ impl Tally {
     pub fn merge(&mut self, other: Tally) {
         self.records += other.records;
         self.violated += other.violated;
+        self.quarantined += other.quarantined;
         for (rule, count) in other.rules {
             let own = self.rules.entry(rule).or_default();
             own.records += count.records;

@@ -171,8 +171,38 @@ fn what_is_refused_and_what_never_is() {
     let (bits, decoded, ..) = run(&contract(policy), &records);
     assert_eq!((decoded.accepted, decoded.refused), (3, 1));
     assert!(decoded.refusals[0].to_string().contains("attribute.missing"), "{}", decoded.refusals[0]);
-    let set_aside: Vec<bool> = bits.iter().map(|bits| *bits as i64 & verdict::QUARANTINED != 0).collect();
-    assert_eq!(set_aside, [false, true, false]);
+    let set_aside =
+        |bits: &[u64]| bits.iter().map(|bits| *bits as i64 & verdict::QUARANTINED != 0).collect::<Vec<bool>>();
+    assert_eq!(set_aside(&bits), [false, true, false]);
+    // What is never refused is never out of sight, either; the rest is counted.
+    let mut policy = Policy::default();
+    policy.set(Rule::AttributeMissing, Action::Quarantine);
+    let (bits, decoded, _, board) = run(&contract(policy), &records);
+    assert_eq!((decoded.refused, set_aside(&bits)), (0, vec![true, false, false, false]));
+    let all = board.all();
+    assert_eq!(all.iter().map(|(_, tally)| (tally.records, tally.quarantined)).collect::<Vec<_>>(), [(4, 1)]);
+}
+
+#[test]
+fn masking_needs_no_checking() {
+    let secret = json!({ "event": "no.such", "attributes": { "password": "hunter2" }, "body": "Bearer canary0bearer0token0" });
+    let mut policy = Policy::default();
+    policy.check = false;
+    let (bits, _, text, board) = run(&contract(policy), &[secret, json!({ "body": "fine" })]);
+    assert!(!text.contains("hunter2") && !text.contains("canary0bearer0token0"), "{text}");
+    assert_eq!(bits, [verdict::REDACTED as u64, 0]);
+    assert!(board.all().is_empty());
+}
+
+#[test]
+fn checking_needs_no_masking() {
+    let mut policy = Policy::default();
+    policy.mask = false;
+    let secret = json!({ "attributes": { "password": "hunter2" }, "body": "Bearer canary0bearer0token0" });
+    let (bits, _, text, _) = run(&contract(policy), &[secret]);
+    assert!(text.contains("hunter2") && text.contains("canary0bearer0token0"), "{text}");
+    assert_eq!(ids(bits[0]), ["secret.attribute", "secret.bearer"]);
+    assert_eq!(bits[0] as i64 & verdict::REDACTED, 0);
 }
 
 #[test]

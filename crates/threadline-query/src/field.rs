@@ -188,6 +188,8 @@ fn write_value(kind: &Kind, columns: Batch<'_>, row: usize, out: &mut String) ->
                 Flag::TimeMissing
             } else if bits & verdict::SENDER_MISMATCH != 0 {
                 Flag::SenderMismatch
+            } else if bits & verdict::QUARANTINED != 0 {
+                Flag::Quarantined
             } else {
                 return None;
             };

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use threadline_model::columns::{Batch, IntColumn};
-use threadline_store::{Places, Prune, SealedFile, TableSnapshot};
+use threadline_store::{Places, Prune, Scope, SealedFile, TableSnapshot};
 
+use crate::lang::Expr;
 use crate::matcher::{Mask, Matcher};
 use crate::search::TimeRange;
 use crate::{Guard, QueryError};
@@ -25,6 +26,11 @@ pub enum Source {
     },
     /// A sealed file.
     File(Arc<SealedFile>),
+}
+
+/// The records that a search is about: those in quarantine only when it names them.
+pub fn scope_of(expr: &Expr) -> Scope {
+    if expr.names_quarantine() { Scope::All } else { Scope::Regular }
 }
 
 /// Batches of a source.

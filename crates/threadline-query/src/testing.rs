@@ -10,7 +10,7 @@ use threadline_model::id::{SpanId, TraceId};
 use threadline_model::record::{LogView, ResourceView, ScopeView, SpanView};
 use threadline_model::schema::{Layout, Table};
 use threadline_model::value::Value;
-use threadline_store::{Append, BatchId, Env, Options, Snapshot, Store, TERM_BYTES_MAX, TableSnapshot};
+use threadline_store::{Append, BatchId, Env, Options, Scope, Snapshot, Store, TERM_BYTES_MAX, TableSnapshot};
 
 pub(crate) const ARRIVAL_US: i64 = 1_700_000_100_000_000;
 pub(crate) const T0_US: i64 = 1_700_000_000_000_000;
@@ -111,7 +111,7 @@ pub(crate) fn sealed(folder: &std::path::Path, logs: &[RecordBatch], unsealed: u
             store.seal().unwrap();
         }
     }
-    let snapshot = store.snapshot();
+    let snapshot = store.snapshot_of(Scope::All);
     (store, snapshot)
 }
 

@@ -4,11 +4,13 @@ use proptest::prelude::*;
 use threadline_model::columns::Batch;
 use threadline_model::schema::Table;
 use threadline_model::value::Value;
+use threadline_store::Scope;
 
 use crate::aggregate::{HistogramRequest, field_values, fields, histogram};
-use crate::counts::count;
+use crate::counts::{count, distinct};
 use crate::lang::{Expr, Field, Number, Op, Test, parse};
 use crate::search::{Cursor, Matcher, Order, SearchRequest, TimeRange, cursor_of, search};
+use crate::source::scope_of;
 use crate::testing::{CUT_TERM, Log, T0_US, logs_batch, memory, sealed, seqs, spans_batch, with_seq};
 use crate::{Guard, QueryError};
 
@@ -333,7 +335,7 @@ fn any_condition() -> impl Strategy<Value = Expr> {
 
 /// Conditions on the verdict, with what each says of its bits.
 type OfVerdict = (&'static str, fn(i64) -> bool);
-const VERDICTS: [OfVerdict; 8] = [
+const VERDICTS: [OfVerdict; 9] = [
     ("contract:violated", |bits| bits >> 8 != 0),
     ("contract:ok", |bits| bits & 1 << 2 != 0 && bits >> 8 == 0),
     ("contract:unchecked", |bits| bits & 1 << 2 == 0),
@@ -342,6 +344,7 @@ const VERDICTS: [OfVerdict; 8] = [
     ("rule:secret.*", |bits| bits >> 20 & 0b11_1111 != 0),
     ("rule:*", |bits| bits >> 8 != 0),
     ("is:sender_mismatch", |bits| bits & 1 << 5 != 0),
+    ("is:quarantined", |bits| bits & 1 << 4 != 0),
 ];
 
 pub(crate) fn any_expr() -> impl Strategy<Value = Expr> {
@@ -503,6 +506,100 @@ proptest! {
             let counted = |snapshot| count(snapshot, Table::Logs, expr, TimeRange::default(), &Guard::default()).unwrap();
             prop_assert_eq!(counted(&files), counted(&memory), "{}", expr);
         }
+    }
+}
+
+/// What every way of asking says of a snapshot; without sequence numbers, which differ from store to store.
+fn answers(snapshot: &threadline_store::Snapshot, expr: &Expr) -> Vec<String> {
+    let (guard, all) = (Guard::default(), TimeRange::default());
+    let cut = TimeRange { from_us: Some(T0_US), to_us: Some(T0_US + 3_600_000_001) };
+    let mut out = Vec::new();
+    for range in [all, cut] {
+        out.push(format!("count {}", count(snapshot, Table::Logs, expr, range, &guard).unwrap()));
+        let traces = distinct(snapshot, Table::Logs, "trace", expr, range, &guard).unwrap();
+        out.push(format!("traces {traces}"));
+        for field in ["service", "url.path", "severity", "x", "is", "contract"] {
+            let values = field_values(snapshot, Table::Logs, field, expr, range, 100, &guard).unwrap();
+            out.push(format!("{field} {values:?}"));
+            for interval_us in [1_000_000, 60_000_000] {
+                let request = HistogramRequest {
+                    table: Table::Logs,
+                    expr: expr.clone(),
+                    range,
+                    interval_us: Some(interval_us),
+                    by: Some(field.to_owned()),
+                    series_max: 100,
+                };
+                let counted = histogram(snapshot, &request, &guard).unwrap();
+                out.push(format!("{field} {} {:?}", counted.total, counted.series));
+            }
+        }
+        out.push(format!("{:?}", fields(snapshot, Table::Logs, expr, range, &guard).unwrap()));
+    }
+    for batch in search(snapshot, &request(expr, 1000, Order::Newest), &guard).unwrap() {
+        let batch = batch.unwrap();
+        let columns = Batch::new(&batch);
+        out.extend(
+            (0..batch.num_rows())
+                .map(|row| format!("{:?} {:?}", columns.time_unix_nano(row), columns.str("body").get(row))),
+        );
+    }
+    out.sort();
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Who does not ask for quarantine gets, by every way of asking, what a store without such records says; who does
+    /// gets all of them, wherever they lie.
+    #[test]
+    fn what_is_in_quarantine_is_not_there(
+        logs in prop::collection::vec(prop::collection::vec(any_log(), 1..24), 1..5),
+        exprs in prop::collection::vec(any_expr(), 3),
+        unsealed in 0..3usize,
+        compact in any::<bool>(),
+    ) {
+        let is_quarantined = |log: &&Log| log.verdict & threadline_model::schema::verdict::QUARANTINED != 0;
+        let batches: Vec<_> = logs.iter().map(|logs| logs_batch(logs)).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let (store, all) = sealed(folder.path(), &batches, unsealed);
+        if compact {
+            while store.maintain().unwrap() {}
+        }
+        let regular: Vec<_> = logs
+            .iter()
+            .map(|logs| logs.iter().filter(|log| !is_quarantined(log)).cloned().collect::<Vec<_>>())
+            .filter(|logs| !logs.is_empty())
+            .map(|logs| logs_batch(&logs))
+            .collect();
+        let want = memory(&regular, &[]);
+        for expr in exprs.iter().chain([&Expr::All]) {
+            if !expr.names_quarantine() {
+                prop_assert_eq!(scope_of(expr), Scope::Regular);
+                prop_assert_eq!(answers(&store.snapshot(), expr), answers(&want, expr), "{}", expr);
+            }
+            prop_assert_eq!(answers(&all, expr), answers(&memory(&batches, &[]), expr), "{}", expr);
+        }
+        let quarantined = logs.iter().flatten().filter(is_quarantined).count() as u64;
+        let asked = parse("is:quarantined").unwrap();
+        let snapshot = store.snapshot_of(scope_of(&asked));
+        prop_assert_eq!(count(&snapshot, Table::Logs, &asked, TimeRange::default(), &Guard::default()).unwrap(), quarantined);
+        let mut tailed = 0;
+        let mut tail = store.tail(0);
+        loop {
+            let batches = tail.next(7).unwrap();
+            if batches.is_empty() {
+                break;
+            }
+            for batch in &batches {
+                let verdict = Batch::new(&batch.batch).int("verdict");
+                let bits = (0..batch.batch.num_rows()).map(|row| verdict.get(row).unwrap_or(0));
+                prop_assert!(bits.into_iter().all(|bits| bits & 1 << 4 == 0));
+                tailed += batch.batch.num_rows();
+            }
+        }
+        prop_assert_eq!((tailed as u64, tail.position()), (logs.iter().flatten().count() as u64 - quarantined, all.last_seq + 1));
     }
 }
 

@@ -110,7 +110,8 @@ fn choose(files: &[Arc<SealedFile>], options: &Options, now: i64) -> Option<Vec<
         let quiet_since = quiet_since.get(&hour).copied().unwrap_or(i64::MIN);
         is_over(hour, now) && now >= quiet_since.saturating_add(quiet_us)
     };
-    let mut groups: BTreeMap<(i64, Class), Vec<&Arc<SealedFile>>> = BTreeMap::new();
+    // What is in quarantine stays among itself.
+    let mut groups: BTreeMap<(i64, bool, Class), Vec<&Arc<SealedFile>>> = BTreeMap::new();
     for file in files.iter().filter(|file| file.meta().rows < rows_max / 2) {
         let rows = file.meta().rows;
         let class = if over(file.meta().hour) {
@@ -120,9 +121,9 @@ fn choose(files: &[Arc<SealedFile>], options: &Options, now: i64) -> Option<Vec<
         } else {
             Class::Small
         };
-        groups.entry((file.meta().hour, class)).or_default().push(file);
+        groups.entry((file.meta().hour, file.meta().quarantined, class)).or_default().push(file);
     }
-    groups.into_iter().find_map(|((_, class), mut group)| {
+    groups.into_iter().find_map(|((.., class), mut group)| {
         group.sort_by_key(|file| (file.meta().rows, *file.meta().seq.start()));
         let sizes: Vec<u64> = group.iter().map(|file| file.meta().rows).collect();
         let chosen = worth_merging(class, &sizes, rows_max);

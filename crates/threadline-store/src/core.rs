@@ -16,8 +16,10 @@ use crate::codec::Encoders;
 use crate::committer::Queue;
 use crate::dedup::Window;
 use crate::memory::{Memory, State};
+use crate::quarantine::Scope;
 use crate::sealed::Sealed;
 use crate::sealed::catalogue::Catalogue;
+use crate::sealed::reader::SealedFile;
 use crate::wal::{self, PerTable, Replay, Spares, Writer, WriterOptions};
 use crate::{Env, Erasure, Options, Snapshot, StoreError, TableSnapshot, VerifyReport};
 
@@ -159,12 +161,13 @@ impl Core {
     }
 
     /// Memory and files at one moment, as queries see them.
-    pub(crate) fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self, scope: Scope) -> Snapshot {
         let (state, catalogue) = self.view();
+        let wanted = |file: &&Arc<SealedFile>| scope == Scope::All || !file.meta().quarantined;
         let table = |table: Table| TableSnapshot {
             layout: Arc::clone(catalogue.layout(table)),
-            memory: state.rows(table).after(catalogue.sealed_seq(table)),
-            files: catalogue.files(table).to_vec(),
+            memory: state.rows(table).after(catalogue.sealed_seq(table), scope),
+            files: catalogue.files(table).iter().filter(wanted).cloned().collect(),
         };
         Snapshot { logs: table(Table::Logs), spans: table(Table::Spans), last_seq: state.last_seq }
     }

@@ -27,6 +27,7 @@ mod merkle;
 mod open;
 mod options;
 mod prune;
+mod quarantine;
 mod retention;
 mod sealed;
 mod sha;
@@ -47,6 +48,7 @@ pub use error::{AppendError, StoreError};
 pub use local_disk::{LocalDisk, SystemClock, SystemRng};
 pub use options::{Env, Options, RetentionRule};
 pub use prune::{Finder, IndexPlan, Prune, TERM_BYTES_MAX, TermList, ValueTest};
+pub use quarantine::Scope;
 pub use snapshot::{
     DurationRun, Durations, Facet, Facets, FileMeta, PlacedScan, Places, Rollup, RollupEntry, Scan, SealedFile,
     Snapshot, TableSnapshot,

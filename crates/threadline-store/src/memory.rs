@@ -5,13 +5,14 @@
 //! *Frozen* chunks are being sealed: they stay as they are until they are in files. A seal that failed is done again
 //! with the same rows, because its commit may stand after all.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use threadline_model::schema::Table;
 
 use crate::codec;
+use crate::quarantine::{self, Scope};
 use crate::wal::{PerTable, slot};
 
 /// So many neighbours become one.
@@ -30,9 +31,27 @@ pub(crate) struct Chunk {
     bytes: usize,
     /// When its oldest row came, on the monotonic clock.
     since: Duration,
+    /// Some of its rows are in quarantine.
+    has_quarantined: bool,
+    /// The others, once somebody wanted them.
+    regular: OnceLock<RecordBatch>,
 }
 
 impl Chunk {
+    fn new(batch: RecordBatch, first_seq: i64, last_seq: i64, since: Duration) -> Chunk {
+        let (bytes, has_quarantined) = (codec::batch_bytes(&batch), quarantine::count(&batch) > 0);
+        Chunk { batch, first_seq, last_seq, bytes, since, has_quarantined, regular: OnceLock::new() }
+    }
+
+    fn rows(&self, scope: Scope) -> &RecordBatch {
+        if scope == Scope::All || !self.has_quarantined {
+            return &self.batch;
+        }
+        // A batch that cannot be filtered is rather not shown.
+        self.regular
+            .get_or_init(|| quarantine::only(&self.batch, false).unwrap_or_else(|_| self.batch.slice(0, 0)))
+    }
+
     fn level(&self) -> u32 {
         if self.batch.num_rows() >= CHUNK_ROWS || self.bytes >= CHUNK_BYTES {
             u32::MAX
@@ -42,16 +61,16 @@ impl Chunk {
     }
 
     /// The rows with a sequence number above `seq`.
-    pub(crate) fn rows_after(&self, seq: i64) -> Option<RecordBatch> {
-        if seq < self.first_seq {
-            return Some(self.batch.clone());
-        }
+    pub(crate) fn rows_after(&self, seq: i64, scope: Scope) -> Option<RecordBatch> {
         if seq >= self.last_seq {
             return None;
         }
-        let column = codec::seq_column(&self.batch)?;
-        let skip = column.values().partition_point(|&value| value <= seq);
-        Some(self.batch.slice(skip, self.batch.num_rows() - skip))
+        let batch = self.rows(scope);
+        let skip = match seq < self.first_seq {
+            true => 0,
+            false => codec::seq_column(batch)?.values().partition_point(|&value| value <= seq),
+        };
+        (skip < batch.num_rows()).then(|| batch.slice(skip, batch.num_rows() - skip))
     }
 }
 
@@ -69,10 +88,10 @@ impl Rows {
     fn push(&mut self, table: Table, batch: RecordBatch, now: Duration) {
         let seq = codec::seq_column(&batch).map(|column| column.values());
         let Some((&first_seq, &last_seq)) = seq.and_then(|seq| seq.first().zip(seq.last())) else { return };
-        let bytes = codec::batch_bytes(&batch);
-        self.rows += batch.num_rows();
-        self.bytes += bytes;
-        self.chunks.push(Arc::new(Chunk { batch, first_seq, last_seq, bytes, since: now }));
+        let chunk = Chunk::new(batch, first_seq, last_seq, now);
+        self.rows += chunk.batch.num_rows();
+        self.bytes += chunk.bytes;
+        self.chunks.push(Arc::new(chunk));
         while self.merge_last(table) {}
     }
 
@@ -91,13 +110,7 @@ impl Rows {
         let batches: Vec<RecordBatch> = parts.iter().map(|chunk| chunk.batch.clone()).collect();
         // Columns that do not go together stay apart: slower to read, not wrong.
         let Ok(batch) = codec::merge(table, &batches) else { return false };
-        let merged = Chunk {
-            first_seq: first.first_seq,
-            last_seq: last.last_seq,
-            bytes: codec::batch_bytes(&batch),
-            since: first.since,
-            batch,
-        };
+        let merged = Chunk::new(batch, first.first_seq, last.last_seq, first.since);
         let before: usize = parts.iter().map(|chunk| chunk.bytes).sum();
         self.bytes = (self.bytes + merged.bytes).saturating_sub(before);
         self.chunks.truncate(self.chunks.len() - run);
@@ -115,15 +128,15 @@ impl Rows {
     }
 
     /// The rows above `seq`, in sequence order.
-    pub(crate) fn after(&self, seq: i64) -> Vec<RecordBatch> {
+    pub(crate) fn after(&self, seq: i64, scope: Scope) -> Vec<RecordBatch> {
         let from = self.chunks.partition_point(|chunk| chunk.last_seq <= seq);
-        self.chunks.iter().skip(from).filter_map(|chunk| chunk.rows_after(seq)).collect()
+        self.chunks.iter().skip(from).filter_map(|chunk| chunk.rows_after(seq, scope)).collect()
     }
 
     /// The frozen rows above `seq`, in sequence order.
     pub(crate) fn frozen_after(&self, seq: i64) -> Vec<RecordBatch> {
         let frozen = self.chunks.get(..self.frozen).unwrap_or_default();
-        frozen.iter().filter_map(|chunk| chunk.rows_after(seq)).collect()
+        frozen.iter().filter_map(|chunk| chunk.rows_after(seq, Scope::All)).collect()
     }
 
     /// When the oldest row came.
@@ -257,7 +270,7 @@ mod tests {
     }
 
     fn seqs_of(memory: &Memory, after: i64) -> Vec<i64> {
-        memory.state().rows(Table::Logs).after(after).iter().flat_map(seqs).collect()
+        memory.state().rows(Table::Logs).after(after, Scope::All).iter().flat_map(seqs).collect()
     }
 
     #[test]

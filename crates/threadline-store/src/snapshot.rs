@@ -68,6 +68,8 @@ pub struct FileMeta {
     pub made_ms: i64,
     /// Whether it was written in haste and is to be written again, smaller.
     pub draft: bool,
+    /// Its rows are in quarantine, all of them; of other files none is.
+    pub quarantined: bool,
 }
 
 /// Batches of a sealed file.

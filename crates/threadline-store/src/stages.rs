@@ -50,7 +50,7 @@ pub fn insert(batches: &[RecordBatch]) -> Vec<RecordBatch> {
     for batch in batches {
         memory.insert([(Table::Logs, batch.clone())], Duration::ZERO);
     }
-    memory.state().rows(Table::Logs).after(0)
+    memory.state().rows(Table::Logs).after(0, crate::Scope::All)
 }
 
 pub fn schema(batches: &[RecordBatch]) -> Result<SchemaRef, StoreError> {

@@ -12,7 +12,7 @@ use threadline_model::schema::{Layout, Table};
 
 use crate::core::{Core, lock};
 use crate::threads::Threads;
-use crate::{AppendError, Env, Options, Snapshot, StoreError, Tail, committer, open};
+use crate::{AppendError, Env, Options, Scope, Snapshot, StoreError, Tail, committer, open};
 
 /// Identifies a batch for deduplication: a client's header or the xxh3-128 of the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -206,14 +206,25 @@ impl Store {
         Arc::clone(self.core().sealed.catalogue().layout(table))
     }
 
-    /// A view of everything acknowledged so far.
+    /// A view of everything acknowledged so far but what is in quarantine.
     pub fn snapshot(&self) -> Snapshot {
-        self.core().snapshot()
+        self.snapshot_of(Scope::Regular)
     }
 
-    /// All records with a sequence number of at least `from_seq`. Does not keep the store open.
+    /// A view of everything acknowledged so far, or of all but what is in quarantine.
+    pub fn snapshot_of(&self, scope: Scope) -> Snapshot {
+        self.core().snapshot(scope)
+    }
+
+    /// The records with a sequence number of at least `from_seq` that are not in quarantine. Does not keep the store
+    /// open.
     pub fn tail(&self, from_seq: i64) -> Tail {
-        Tail::new(Arc::clone(&self.open.core), from_seq)
+        self.tail_of(from_seq, Scope::Regular)
+    }
+
+    /// The same, of all records when they are asked for.
+    pub fn tail_of(&self, from_seq: i64, scope: Scope) -> Tail {
+        Tail::new(Arc::clone(&self.open.core), from_seq, scope)
     }
 
     /// Seals the memory table now.
@@ -305,7 +316,7 @@ impl Store {
         let counters = &core.counters;
         let table = |table: Table| {
             let files = catalogue.files(table);
-            let rows = state.rows(table).after(catalogue.sealed_seq(table));
+            let rows = state.rows(table).after(catalogue.sealed_seq(table), Scope::All);
             let times = files.iter().map(|file| file.meta().ts.clone().into_inner());
             let times = times.chain(rows.iter().filter_map(time_range));
             TableStats {

@@ -14,7 +14,7 @@ use arrow_select::take::take_record_batch;
 use threadline_model::schema::Table;
 
 use crate::core::Core;
-use crate::{Prune, SealedFile, Snapshot, StoreError, TableSnapshot, codec};
+use crate::{Prune, Scope, SealedFile, Snapshot, StoreError, TableSnapshot, codec};
 
 /// Sequence numbers of a window that reaches into files: a file is sorted otherwise, so each window scans it anew.
 const WINDOW_SEQS: i64 = 64 << 10;
@@ -31,6 +31,7 @@ pub struct TailBatch {
 /// All records from a sequence number on.
 pub struct Tail {
     core: Arc<Core>,
+    scope: Scope,
     /// First sequence number that is neither given nor in `ready`.
     next_seq: i64,
     /// Rows of the last window that are not given yet.
@@ -38,8 +39,8 @@ pub struct Tail {
 }
 
 impl Tail {
-    pub(crate) fn new(core: Arc<Core>, from_seq: i64) -> Self {
-        Self { core, next_seq: from_seq.max(1), ready: VecDeque::new() }
+    pub(crate) fn new(core: Arc<Core>, from_seq: i64, scope: Scope) -> Self {
+        Self { core, scope, next_seq: from_seq.max(1), ready: VecDeque::new() }
     }
 
     /// The next rows, in sequence order over both tables; at most about `rows_max`. Empty when there is nothing new
@@ -81,7 +82,7 @@ impl Tail {
 
     /// Reads windows until one has rows or nothing is left.
     fn fill(&mut self) -> Result<(), StoreError> {
-        let snapshot = self.core.snapshot();
+        let snapshot = self.core.snapshot(self.scope);
         while self.ready.is_empty() && self.next_seq <= snapshot.last_seq {
             let Some(first) = first_seq_from(&snapshot, self.next_seq) else {
                 self.next_seq = snapshot.last_seq + 1;

@@ -1,11 +1,11 @@
 //! The contract of a hub: read from its folder, and who checks records by it. What the rules are is the contract crate's.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use threadline_contract::registry::{File, Layer, Registry, base_layers, load};
 use threadline_contract::score::Board;
-use threadline_contract::{Contract, Guard};
+use threadline_contract::{Contract, Guard, Policy};
 use threadline_model::inspect::{Inspector, Unchecked};
 
 use crate::settings::Settings;
@@ -13,9 +13,11 @@ use crate::settings::Settings;
 /// Gives each request an inspector. Clones are the same gatekeeper.
 #[derive(Clone, Debug, Default)]
 pub struct Gatekeeper {
-    /// `None` where records are not checked.
-    contract: Option<Arc<Contract>>,
+    /// `None` where records are neither checked nor masked.
+    contract: Arc<RwLock<Option<Arc<Contract>>>>,
     board: Arc<Board>,
+    folder: Option<PathBuf>,
+    policy: Policy,
 }
 
 impl Gatekeeper {
@@ -24,18 +26,36 @@ impl Gatekeeper {
     /// # Errors
     /// What is wrong with the contract's folder, a line for each problem.
     pub fn new(settings: &Settings) -> Result<Gatekeeper, String> {
-        if !settings.contract {
-            return Ok(Gatekeeper::default());
-        }
-        let registry = registry(settings.contract_dir.as_deref())?;
         let mut policy = settings.contract_actions.clone();
         policy.mask_pii = settings.contract_mask_pii;
-        Ok(Gatekeeper { contract: Some(Arc::new(Contract::new(registry, policy))), board: Arc::default() })
+        policy.check = settings.contract;
+        policy.mask = settings.redact;
+        let folder = settings.contract_dir.clone();
+        let gatekeeper = Gatekeeper { folder, policy, ..Gatekeeper::default() };
+        gatekeeper.reload()?;
+        Ok(gatekeeper)
+    }
+
+    /// Reads the contract's folder again. Requests in progress go by what was before.
+    ///
+    /// # Errors
+    /// What is wrong with it, a line for each problem; what was before stays.
+    pub fn reload(&self) -> Result<(), String> {
+        if !self.policy.check && !self.policy.mask {
+            return Ok(());
+        }
+        let contract = Contract::new(registry(self.folder.as_deref())?, self.policy.clone());
+        *self.contract.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(contract));
+        Ok(())
+    }
+
+    fn current(&self) -> Option<Arc<Contract>> {
+        self.contract.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The contract; `None` where records are not checked.
-    pub(crate) fn contract(&self) -> Option<&Contract> {
-        self.contract.as_deref()
+    pub(crate) fn contract(&self) -> Option<Arc<Contract>> {
+        self.current().filter(|contract| contract.policy().check)
     }
 
     /// What was counted.
@@ -45,8 +65,8 @@ impl Gatekeeper {
 
     /// An inspector for one request.
     pub(crate) fn inspector(&self) -> Box<dyn Inspector> {
-        match &self.contract {
-            Some(contract) => Box::new(Guard::new(Arc::clone(contract), Arc::clone(&self.board))),
+        match self.current() {
+            Some(contract) => Box::new(Guard::new(contract, Arc::clone(&self.board))),
             None => Box::new(Unchecked),
         }
     }

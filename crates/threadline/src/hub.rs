@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use threadline_model::clock::Clock;
 use threadline_store::{Env, Options, Store, StoreError};
 use tokio::runtime::Runtime;
 
@@ -17,7 +18,7 @@ use crate::door::journal::{Journal, Writer};
 use crate::door::roles::Port;
 use crate::door::tls::Tls;
 use crate::door::tokens::TokenFile;
-use crate::door::{Door, watch};
+use crate::door::{Door, notes, watch};
 use crate::meters::Meters;
 use crate::serve::{Front, Server};
 use crate::settings::Settings;
@@ -101,8 +102,14 @@ impl std::error::Error for StartError {
 /// A running hub. Dropping it stops it as [`Hub::shutdown`] does.
 pub struct Hub {
     addresses: Addresses,
-    has_tls: bool,
     store: Store,
+    door: Arc<Door>,
+    tls: Option<Arc<Tls>>,
+    gatekeeper: Gatekeeper,
+    clock: Arc<dyn Clock>,
+    /// When it was ready, monotonic.
+    ready: Duration,
+    record_lifecycle: bool,
     /// Writes the hub's own records.
     journal: Option<Writer>,
     detection: Option<Detection>,
@@ -133,6 +140,7 @@ impl Runtimes {
 /// When the hub would be open to others, the store does not open or an address is taken; nothing is left running then.
 pub fn start(settings: Settings, components: Components) -> Result<Hub, StartError> {
     let env = components.env;
+    let begun = env.clock.monotonic();
     let meters = Arc::new(Meters::new());
     let (journal, waiting) = Journal::new(env.clone(), Arc::clone(&meters));
     let tls = Tls::load(&settings, Arc::clone(&env.clock)).map_err(StartError::Door)?.map(Arc::new);
@@ -167,7 +175,7 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
     let detection = Detection::start(&settings, &store, &env).map_err(StartError::Threads)?;
 
     let stopping = Arc::new(AtomicBool::new(false));
-    let clock = env.clock;
+    let clock = Arc::clone(&env.clock);
     let intake = Arc::new(ingest::Intake::new(
         &settings,
         store.clone(),
@@ -180,13 +188,13 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
     let parts = api::Parts {
         addresses,
         store: store.clone(),
-        clock,
+        clock: Arc::clone(&clock),
         meters: Arc::clone(&meters),
         stopping: Arc::clone(&stopping),
         intake,
         door: Arc::clone(&door),
         tls: tls.clone(),
-        gatekeeper,
+        gatekeeper: gatekeeper.clone(),
         detection: detection.board(),
         runtime: runtimes.queries.handle().clone(),
     };
@@ -195,8 +203,13 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
     let handle = runtimes.io.handle().clone();
     let mut hub = Hub {
         addresses,
-        has_tls: tls.is_some(),
         store,
+        door: Arc::clone(&door),
+        tls: tls.clone(),
+        gatekeeper,
+        clock,
+        ready: Duration::ZERO,
+        record_lifecycle: settings.record_lifecycle,
         journal: Some(writer),
         detection: Some(detection),
         stopping,
@@ -214,6 +227,11 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
     spawn(serve::spawn(&handle, front(Port::Http), http_listener, http), "otlp_http_address", http_address)?;
     spawn(serve::spawn(&handle, front(Port::Api), api_listener, pages), "api_address", api_address)?;
     handle.spawn(watch::keep_fresh(door, TokenFile::of(&settings.data_dir), tls));
+    hub.ready = hub.clock.monotonic();
+    if hub.record_lifecycle {
+        let version = hub.gatekeeper.contract().map(|contract| contract.registry().version().to_owned());
+        journal.note(notes::started(hub.ready.saturating_sub(begun), &version.unwrap_or_default()));
+    }
     Ok(hub)
 }
 
@@ -225,7 +243,29 @@ impl Hub {
 
     /// Whether the ports speak TLS.
     pub fn has_tls(&self) -> bool {
-        self.has_tls
+        self.tls.is_some()
+    }
+
+    /// Reads tokens, certificates and the contract's folder again, without interruption. What cannot be read stays as it was.
+    ///
+    /// # Errors
+    /// What could not be read and why, a line each.
+    pub fn reload(&self) -> Result<(), String> {
+        let mut problems = Vec::new();
+        problems.extend(self.door.reload_tokens().err().map(|reason| format!("tokens: {reason}")));
+        if let Some(tls) = &self.tls {
+            problems.extend(tls.reload().err().map(|reason| format!("certificates: {reason}")));
+        }
+        match self.gatekeeper.reload() {
+            Ok(()) => {
+                let contract = self.gatekeeper.contract();
+                let version = contract.as_ref().map_or("", |contract| contract.registry().version());
+                let note = notes::changed("contract.reloaded", ("contract", version), "read again");
+                self.door.journal.note(note);
+            }
+            Err(reason) => problems.push(format!("contract: {reason}")),
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
     }
 
     /// The hub's store.
@@ -245,6 +285,10 @@ impl Hub {
     fn stop(&mut self) -> Result<(), StoreError> {
         let Some(runtimes) = self.runtimes.take() else { return Ok(()) };
         self.stopping.store(true, Ordering::Relaxed);
+        if self.record_lifecycle {
+            let ran = self.clock.monotonic().saturating_sub(self.ready);
+            self.door.journal.note(notes::stopping(ran));
+        }
         while let Some(server) = self.servers.pop() {
             let name = server.name();
             if server.stop(STOP_GRACE) {
@@ -259,6 +303,7 @@ impl Hub {
         if let Some(detection) = self.detection.take() {
             detection.stop();
         }
+        self.door.keep_uses();
         if let Some(journal) = self.journal.take() {
             journal.stop();
         }

@@ -18,11 +18,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use threadline_contract::Policy;
+use threadline_query::lang::Network;
 use threadline_store::RetentionRule;
 
 use self::kind::{
-    Actions, Address, Bytes, ClientAuth, Count, Demand, Folder, Kind, Mismatch, Period, Retention, SenderRule,
-    Senders, Share, Switch, Verdict, Word, Words,
+    Actions, Address, Bytes, ClientAuth, Count, Demand, Folder, Kind, Mismatch, Networks, Period, Retention,
+    SenderRule, Senders, Share, Switch, Verdict, Word, Words,
 };
 
 pub use self::reference::reference;
@@ -121,6 +122,16 @@ settings! {
     sender_mismatch: Verdict(Mismatch) = Mismatch::Refuse;
     /// Record every query: who, what, from where, how many rows.
     audit_queries: Switch(bool) = true;
+    /// Record when the hub has started and when it stops (`service.started`, `service.stopping`).
+    record_lifecycle: Switch(bool) = true;
+    /// How long a query waits for a place for its record where those of others are not kept yet, before it is refused (503). `0s` refuses at once.
+    audit_wait: Period(Duration) = Duration::from_secs(5);
+    /// How long a session of a browser may be idle.
+    session_idle: Period(Duration) = Duration::from_secs(2 * 3600);
+    /// How long a session of a browser lasts at most.
+    session_max: Period(Duration) = Duration::from_secs(24 * 3600);
+    /// Proxies that are believed when they say whom a request comes from (`X-Forwarded-For`, `Forwarded`); empty for none.
+    trusted_proxies: Networks(Vec<Network>) = Vec::new();
     /// Listen beyond this machine without TLS and authentication.
     insecure: Switch(bool) = false;
     /// Largest OTLP request, after decompression.
@@ -151,8 +162,10 @@ settings! {
     wal_segment_bytes: Bytes(u64) = 64 << 20;
     /// Age at which rows in memory are sealed into files.
     seal_after: Period(Duration) = Duration::from_secs(30);
-    /// Check every record against the contract and mask secrets before anything is written.
+    /// Check every record against the contract.
     contract: Switch(bool) = true;
+    /// Mask secrets before anything is written, whether records are checked or not. `false` keeps them as they come.
+    redact: Switch(bool) = true;
     /// Folder of the company's contract, a layer over the base contract; empty for the base contract alone.
     contract_dir: Folder(Option<PathBuf>) = None;
     /// What is done with records that break a rule of the contract. Rules that are not named are tagged.
@@ -294,6 +307,9 @@ impl Settings {
         }
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return Err(SettingsError("tls_cert and tls_key belong together: set both or none".to_owned()));
+        }
+        if self.session_idle.is_zero() || self.session_max.is_zero() {
+            return Err(SettingsError("session_idle and session_max must be longer than 0s".to_owned()));
         }
         if self.tls_client_ca.is_some() && self.tls_cert.is_none() {
             return Err(SettingsError("tls_client_ca needs TLS: set tls_cert and tls_key".to_owned()));

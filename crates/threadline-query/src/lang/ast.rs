@@ -243,6 +243,18 @@ impl Expr {
         }
     }
 
+    /// Whether it says anything of quarantine, wherever and however: only then records in quarantine are looked at.
+    pub fn names_quarantine(&self) -> bool {
+        match self {
+            Expr::All => false,
+            Expr::And(parts) | Expr::Or(parts) => parts.iter().any(Expr::names_quarantine),
+            Expr::Not(inner) => inner.names_quarantine(),
+            Expr::Is(_, test) => {
+                matches!(test, Test::Mark(Flag::Quarantined) | Test::Standing(Standing::Quarantined))
+            }
+        }
+    }
+
     /// The service is this one.
     pub fn service(name: &str) -> Expr {
         Expr::Is(Field::Service, Test::Equals(name.to_owned()))

@@ -482,7 +482,8 @@ fn plain_test(field: &Field, raw: Raw<'_>) -> std::result::Result<Test, String> 
         Field::Mark => {
             let text = only_text(field, raw)?;
             Flag::parse(&text).map(Test::Mark).ok_or_else(|| {
-                "a record can be marked: is:time_absurd, is:time_missing, is:sender_mismatch".to_owned()
+                "a record can be marked: is:time_absurd, is:time_missing, is:sender_mismatch, is:quarantined"
+                    .to_owned()
             })
         }
         Field::Contract => {

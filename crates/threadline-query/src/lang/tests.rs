@@ -70,6 +70,7 @@ const GOOD: &[(&str, &str)] = &[
     ),
     ("is:time_absurd", "is:time_absurd"),
     ("is:sender_mismatch", "is:sender_mismatch"),
+    ("-is:quarantined", "-is:quarantined"),
     ("contract:violated -contract:quarantined", "contract:violated -contract:quarantined"),
     ("rule:secret.jwt rule:secret.* rule:*", "rule:secret.jwt rule:secret.* rule:*"),
     ("/time?out (a|b)/", "/time?out (a|b)/"),

@@ -211,6 +211,8 @@ pub enum Flag {
     TimeMissing,
     /// The sender may not write as the record's service.
     SenderMismatch,
+    /// It was put into quarantine: only searches that ask for such records find it.
+    Quarantined,
 }
 
 impl Flag {
@@ -219,6 +221,7 @@ impl Flag {
             "time_absurd" => Some(Flag::TimeAbsurd),
             "time_missing" => Some(Flag::TimeMissing),
             "sender_mismatch" => Some(Flag::SenderMismatch),
+            "quarantined" => Some(Flag::Quarantined),
             _ => None,
         }
     }
@@ -230,6 +233,7 @@ impl fmt::Display for Flag {
             Flag::TimeAbsurd => "time_absurd",
             Flag::TimeMissing => "time_missing",
             Flag::SenderMismatch => "sender_mismatch",
+            Flag::Quarantined => "quarantined",
         })
     }
 }

@@ -130,6 +130,7 @@ pub(super) fn verdict_bits(field: &Field, test: &Test) -> Option<Bits> {
         Test::Mark(Flag::TimeAbsurd) => Bits::Any(verdict::TIME_ABSURD),
         Test::Mark(Flag::TimeMissing) => Bits::Any(verdict::TIME_MISSING),
         Test::Mark(Flag::SenderMismatch) => Bits::Any(verdict::SENDER_MISMATCH),
+        Test::Mark(Flag::Quarantined) => Bits::Any(verdict::QUARANTINED),
         Test::Standing(Standing::Violated) => Bits::Any(verdict::RULES),
         Test::Standing(Standing::Quarantined) => Bits::Any(verdict::QUARANTINED),
         Test::Standing(Standing::Redacted) => Bits::Any(verdict::REDACTED),

@@ -4,7 +4,7 @@ use arrow_array::cast::AsArray;
 use futures::TryStreamExt;
 use proptest::prelude::*;
 use threadline_model::schema::Table;
-use threadline_store::Snapshot;
+use threadline_store::{Scope, Snapshot};
 
 use super::sql;
 use crate::search::{Matcher, TimeRange};
@@ -140,7 +140,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = sealed(folder.path(), &batches, 1);
         store.seal().unwrap();
-        let in_files = store.snapshot();
+        let in_files = store.snapshot_of(Scope::All);
         prop_assert!(in_files.logs.memory.is_empty() && !in_files.logs.files.is_empty());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         for expr in &exprs {

@@ -79,6 +79,8 @@ const TAG_HEAD: &str = "threadline.head";
 const TAG_ELIDED: &str = "threadline.elide_ids";
 /// `true`: the file is to be written again, smaller.
 const TAG_DRAFT: &str = "threadline.draft";
+/// `true`: the file's rows are in quarantine. Not there: none is.
+const TAG_QUARANTINED: &str = "threadline.quarantined";
 /// Keys without a column that the file's rows have, with type and count.
 pub(crate) const TAG_KEYS: &str = "threadline.keys";
 
@@ -94,6 +96,9 @@ pub(crate) fn add_of(path: &str, hour: i64, facts: &Facts, keys: Option<String>,
         (TAG_ELIDED.to_owned(), facts.elided.to_string()),
         (TAG_HEAD.to_owned(), facts.head.to_text()),
     ]);
+    if facts.quarantined {
+        tags.insert(TAG_QUARANTINED.to_owned(), true.to_string());
+    }
     if let Some(services) = &facts.services {
         tags.insert(TAG_SERVICES.to_owned(), serde_json::json!(services).to_string());
     }
@@ -169,6 +174,7 @@ pub(crate) fn meta_of(
         rows_root: hash(TAG_ROOT)?,
         made_ms: add.modification_time,
         draft: tag(TAG_DRAFT).is_ok_and(|draft| draft == "true"),
+        quarantined: tag(TAG_QUARANTINED).is_ok_and(|text| text == "true"),
     };
     let head = HeadPlace::parse(tag(TAG_HEAD)?).ok_or_else(|| bad(TAG_HEAD))?;
     Ok((meta, services, head))

@@ -1,7 +1,7 @@
 //! Sealed files and everything that belongs to them: Parquet files, the table log that names them, the Merkle log.
 //!
 //! Vocabulary:
-//! - *seal*: rows become one file per hour, and one commit of the table log names them;
+//! - *seal*: rows become one file per hour (one more for those in quarantine), and one commit of the table log names them;
 //! - *catalogue*: what the table logs say, in memory, as one immutable value;
 //! - *orphan*: a file that no table log names; removed when the store is opened;
 //! - *doomed*: a file that the table log has dropped but that a snapshot still reads.
@@ -48,7 +48,7 @@ use threadline_model::schema::{Layout, Table};
 use crate::compact::is_draft;
 use crate::merkle::MerkleLog;
 use crate::table_log::{Action, Commit, Operation, TableLog, Txn, table_folder};
-use crate::{Env, Options, StoreError};
+use crate::{Env, Options, StoreError, quarantine};
 use cache::Cache;
 use catalogue::{Catalogue, TAG_KEYS, TableCatalogue, add_of, hex, hour_text, meta_of};
 use keys::KeyCounts;
@@ -423,22 +423,35 @@ impl Sealed {
         }
     }
 
-    /// One file per hour, in file order.
+    /// One file per hour, in file order; for what is in quarantine, another.
     fn write_files(&self, side: &Side, batches: &[RecordBatch]) -> Result<Vec<Written>, StoreError> {
-        let layout = side.log.layout()?;
-        let schema = union_schema(&layout, batches.iter().map(|batch| batch.schema_ref().as_ref()))?;
-        let pool = Pool::new(batches, &schema)?;
         let mut written = Vec::new();
-        for (hour, rows) in by_hour(batches)? {
-            match self.write_hour(side, &pool, &schema, hour, &rows) {
-                Ok(file) => written.push(file),
-                Err(error) => {
-                    self.discard_unnamed(side, &written);
-                    return Err(error);
-                }
+        // What is in quarantine lies in files of its own.
+        for part in quarantine::split(batches)? {
+            if let Err(error) = self.write_hours(side, &part, &mut written) {
+                self.discard_unnamed(side, &written);
+                return Err(error);
             }
         }
         Ok(written)
+    }
+
+    fn write_hours(
+        &self,
+        side: &Side,
+        batches: &[RecordBatch],
+        written: &mut Vec<Written>,
+    ) -> Result<(), StoreError> {
+        if batches.is_empty() {
+            return Ok(());
+        }
+        let layout = side.log.layout()?;
+        let schema = union_schema(&layout, batches.iter().map(|batch| batch.schema_ref().as_ref()))?;
+        let pool = Pool::new(batches, &schema)?;
+        for (hour, rows) in by_hour(batches)? {
+            written.push(self.write_hour(side, &pool, &schema, hour, &rows)?);
+        }
+        Ok(())
     }
 
     fn write_hour(

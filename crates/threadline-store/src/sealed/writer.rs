@@ -18,6 +18,7 @@ use threadline_model::schema::Table;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::StoreError;
+use crate::quarantine;
 use crate::sealed::elide::{Ids, elide};
 use crate::sealed::fuse;
 use crate::sealed::index::{FULL_COLUMNS, IndexBuilder, VALUE_COLUMNS, trace_hashes};
@@ -114,6 +115,8 @@ pub(crate) struct Facts {
     pub(crate) elided: bool,
     /// Whether it is to be written again.
     pub(crate) draft: bool,
+    /// Whether the rows are in quarantine: all are, or none.
+    pub(crate) quarantined: bool,
     /// Where the head of the indexes lies.
     pub(crate) head: HeadPlace,
 }
@@ -126,6 +129,8 @@ pub(crate) struct FileWriter {
     rows: RowHasher,
     /// Rows handed to Parquet.
     written: usize,
+    /// Rows in quarantine.
+    quarantined: usize,
     ts: (i64, i64),
     seq: (i64, i64),
     services: Option<BTreeSet<String>>,
@@ -169,6 +174,7 @@ impl FileWriter {
             elide,
             rows: RowHasher::default(),
             written: 0,
+            quarantined: 0,
             ts: (i64::MAX, i64::MIN),
             seq: (i64::MAX, i64::MIN),
             services: Some(BTreeSet::new()),
@@ -221,6 +227,7 @@ impl FileWriter {
                 self.traces.push(*hash);
             }
         }
+        self.quarantined += quarantine::count(batch);
         self.note_services(batch);
         Ok(())
     }
@@ -300,6 +307,7 @@ impl FileWriter {
             services: self.services.map(|services| services.into_iter().collect()),
             elided: self.elide,
             draft: self.effort == Effort::Draft,
+            quarantined: self.quarantined > 0 && self.quarantined == self.written,
             head: place,
         })
     }

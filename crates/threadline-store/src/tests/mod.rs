@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arrow_array::RecordBatch;
+use arrow_array::{Int64Array, RecordBatch};
+use arrow_schema::{DataType, Field, Schema};
 use proptest::prelude::*;
 use threadline_model::schema::Table;
 
 use self::support::{TestClock, TestDisk, append, append_to, logs_with, records, seqs, small, texts};
-use crate::{Ack, Append, AppendError, BatchId, Options, Pressure, Prune, Store, StoreError};
+use crate::{Ack, Append, AppendError, BatchId, Options, Pressure, Prune, Scope, Store, StoreError};
 
 type Outcome = Result<Ack, AppendError>;
 
@@ -70,7 +71,11 @@ impl Rig {
 
     /// Record and sequence numbers of all logs.
     fn logs(&self) -> Vec<(u64, i64)> {
-        let logs = self.store().snapshot().logs;
+        self.logs_of(Scope::Regular)
+    }
+
+    fn logs_of(&self, scope: Scope) -> Vec<(u64, i64)> {
+        let logs = self.store().snapshot_of(scope).logs;
         let files = logs.files.iter().flat_map(|file| file.scan(None, &Prune::default()).unwrap());
         let batches: Vec<RecordBatch> = files.map(Result::unwrap).chain(logs.memory).collect();
         let mut rows: Vec<(u64, i64)> =
@@ -81,6 +86,10 @@ impl Rig {
 
     fn records(&self) -> Vec<u64> {
         self.logs().into_iter().map(|(record, _)| record).collect()
+    }
+
+    fn records_of(&self, scope: Scope) -> Vec<u64> {
+        self.logs_of(scope).into_iter().map(|(record, _)| record).collect()
     }
 
     fn segments(&self) -> Vec<PathBuf> {
@@ -525,6 +534,71 @@ fn the_tail_gives_both_tables_in_order_from_where_it_is_told() {
     let batches = tail.next(10).unwrap();
     assert_eq!((batches.len(), batches[0].table), (1, Table::Spans));
     assert_eq!(tail.position(), 10);
+}
+
+/// Logs of which every third is in quarantine.
+fn append_some_quarantined(id: u64, first: u64, rows: usize) -> Append {
+    let mut append = append(id, first, rows);
+    let verdict = Int64Array::from_iter((0..rows as i64).map(|row| (row % 3 == 0).then_some(1 << 4)));
+    let mut fields = append.batch.schema().fields().to_vec();
+    let mut columns = append.batch.columns().to_vec();
+    fields.push(Arc::new(Field::new("verdict", DataType::Int64, true)));
+    columns.push(Arc::new(verdict));
+    append.batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    append
+}
+
+#[test]
+fn what_is_in_quarantine_lies_apart_and_is_seen_when_asked_for() {
+    let mut rig = Rig::new();
+    let is_set_aside = |record: &u64| record % 3 == 0;
+    for round in 0..8 {
+        assert!(rig.send([append_some_quarantined(round, round * 9, 9)])[0].is_ok());
+        match round {
+            6 => rig.crash(false),
+            7 => {}
+            _ => rig.store().seal().unwrap(),
+        }
+    }
+    for compacted in [false, true] {
+        if compacted {
+            rig.clock.advance(Duration::from_secs(7200));
+            while rig.store().maintain().unwrap() {}
+        }
+        let all: Vec<u64> = (0..72).collect();
+        let (set_aside, regular): (Vec<u64>, Vec<u64>) = all.iter().partition(|record| is_set_aside(record));
+        assert_eq!(rig.records(), regular);
+        assert_eq!(rig.records_of(Scope::All), all);
+        let files = rig.store().snapshot_of(Scope::All).logs.files;
+        let in_files: Vec<u64> = set_aside.iter().copied().filter(|record| *record < 54).collect();
+        let mut apart = Vec::new();
+        for file in files.iter().filter(|file| file.meta().quarantined) {
+            apart
+                .extend(file.scan(None, &Prune::default()).unwrap().flat_map(|batch| records(&batch.unwrap())));
+        }
+        apart.sort_unstable();
+        assert_eq!(apart, in_files);
+        if compacted {
+            assert_eq!(files.len(), 2, "what is in quarantine is merged, too, and with nothing else");
+        }
+        for (scope, want) in [(Scope::Regular, &regular), (Scope::All, &all)] {
+            let mut tail = rig.store().tail_of(1, scope);
+            let mut seen: Vec<u64> = Vec::new();
+            loop {
+                let batches = tail.next(5).unwrap();
+                if batches.is_empty() {
+                    break;
+                }
+                seen.extend(batches.iter().flat_map(|batch| records(&batch.batch)));
+            }
+            assert_eq!((&seen, tail.position()), (want, 73));
+        }
+    }
+    // Erasure reaches them, whoever asks.
+    let everything = |batch: &RecordBatch| Ok(std::iter::repeat_n(Some(true), batch.num_rows()).collect());
+    assert_eq!(rig.store().erase(Table::Logs, &everything, "all").unwrap().rows, 72);
+    assert_eq!(rig.records_of(Scope::All), [0_u64; 0]);
+    assert!(rig.store().verify().unwrap().findings.is_empty());
 }
 
 #[test]

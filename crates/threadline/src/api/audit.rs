@@ -1,5 +1,5 @@
 //! The record of a query: who asked what, from where, and how many rows they got. It is made when the answer has ended,
-//! whether it ended well, badly, or because nobody read on.
+//! whether it ended well, badly, or because nobody read on. A query whose record has no place does not begin.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,16 @@ use super::operations::Id;
 use super::problem::Problem;
 use super::{Api, NDJSON_ERROR};
 use crate::door::caller::Caller;
+use crate::door::journal::Place;
 use crate::door::names::outcome;
 use crate::door::notes::{self, Asked, Ended, QUERY_CHARS_MAX};
 
 /// How many rows an answer that is one document has; among the extensions of a response.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rows(pub(crate) u64);
+
+/// What records say of a query whose client went away before there was an answer.
+const CLIENT_GONE: u16 = 499;
 
 /// A query that is to be recorded.
 pub(crate) struct Audit {
@@ -29,6 +33,8 @@ pub(crate) struct Audit {
     action: &'static str,
     query: String,
     started: Duration,
+    /// Of the record that is made in the end.
+    place: Option<Place>,
 }
 
 /// What an operation is called in records; `None` for those that show no records.
@@ -50,6 +56,8 @@ fn action(id: Id) -> Option<&'static str> {
         Id::Rules => "rules",
         Id::Backtest => "backtest",
         Id::Erase => "erase",
+        // These make their own: the token is not to be in it.
+        Id::SessionOpen | Id::SessionShow | Id::SessionClose => return None,
         Id::Page
         | Id::Asset
         | Id::Check
@@ -62,45 +70,73 @@ fn action(id: Id) -> Option<&'static str> {
     })
 }
 
+fn unrecorded(api: &Api) -> Problem {
+    api.meters.queries_refused.add(1);
+    Problem::unrecorded()
+}
+
 impl Audit {
     /// Begins the record, if the operation has one. `query` is what was asked, in full; it is cut.
-    pub(crate) fn begin(api: &Arc<Api>, id: Id, caller: &Caller, asked: &Asked, query: &str) -> Option<Audit> {
-        let action = action(id)?;
+    ///
+    /// # Errors
+    /// When so many records wait to be kept that there is no place for one more.
+    pub(crate) async fn begin(
+        api: &Arc<Api>,
+        id: Id,
+        caller: &Caller,
+        asked: &Asked,
+        query: &str,
+    ) -> Result<Option<Audit>, Problem> {
+        let Some(action) = action(id) else { return Ok(None) };
         // What deletes is recorded whatever the setting says.
         if !api.audit_queries && id != Id::Erase {
-            return None;
+            return Ok(None);
         }
-        let audit = Audit {
+        let journal = &api.door.journal;
+        let place = journal.place(api.audit_wait).await.ok_or_else(|| unrecorded(api))?;
+        // A tail may go on for days: it has two records.
+        let second = match id {
+            Id::Tail => Some(journal.place(api.audit_wait).await.ok_or_else(|| unrecorded(api))?),
+            _ => None,
+        };
+        let mut audit = Audit {
             api: Arc::clone(api),
             caller: caller.clone(),
             asked: asked.clone(),
             action,
             query: query.chars().take(QUERY_CHARS_MAX).collect(),
             started: api.clock.monotonic(),
+            place: Some(place),
         };
-        if id == Id::Tail {
-            // It may go on for days.
-            audit.note("tail.opened", StatusCode::OK, outcome::SUCCESS, 0);
+        if second.is_some() {
+            audit.note("tail.opened", StatusCode::OK.as_u16(), outcome::SUCCESS, 0);
+            audit.place = second;
         }
-        Some(audit)
+        Ok(Some(audit))
     }
 
-    fn note(&self, action: &str, status: StatusCode, outcome: &'static str, rows: u64) {
+    fn note(&mut self, action: &str, status: u16, outcome: &'static str, rows: u64) {
         let took = self.api.clock.monotonic().saturating_sub(self.started);
-        let ended = Ended { status: status.as_u16(), outcome, rows, took };
-        self.api.door.journal.note(notes::query(&self.caller, &self.asked, action, &self.query, ended));
+        let ended = Ended { status, outcome, rows, took };
+        let note = notes::query(&self.caller, &self.asked, action, &self.query, ended);
+        if let Some(place) = self.place.take() {
+            self.api.door.journal.audit(note, place);
+        }
     }
 
-    fn done(&self, status: StatusCode, outcome: &'static str, rows: u64) {
+    fn done(&mut self, status: u16, outcome: &'static str, rows: u64) {
         self.note(self.action, status, outcome, rows);
     }
 
     /// Makes the record of an answer: now, or when its stream has ended.
-    pub(crate) fn answered(self, answer: Result<Response<Body>, Problem>) -> Result<Response<Body>, Problem> {
+    pub(crate) fn answered(
+        mut self,
+        answer: Result<Response<Body>, Problem>,
+    ) -> Result<Response<Body>, Problem> {
         let response = match answer {
             Ok(response) => response,
             Err(problem) => {
-                self.done(problem.status(), outcome::FAILURE, 0);
+                self.done(problem.status().as_u16(), outcome::FAILURE, 0);
                 return Err(problem);
             }
         };
@@ -113,13 +149,22 @@ impl Audit {
             }
             _ => {
                 let Rows(rows) = parts.extensions.get().copied().unwrap_or(Rows(1));
-                self.done(parts.status, outcome::SUCCESS, rows);
+                self.done(parts.status.as_u16(), outcome::SUCCESS, rows);
                 return Ok(Response::from_parts(parts, body));
             }
         };
         let stream = body.into_data_stream();
         let counted = Counted { stream, mark, rows: 0, failed: false, status: parts.status, audit: Some(self) };
         Ok(Response::from_parts(parts, Body::from_stream(counted)))
+    }
+}
+
+impl Drop for Audit {
+    /// Nobody waited for the answer.
+    fn drop(&mut self) {
+        if self.place.is_some() {
+            self.done(CLIENT_GONE, outcome::UNKNOWN, 0);
+        }
     }
 }
 
@@ -151,9 +196,9 @@ impl Stream for Counted {
             std::task::Poll::Ready(Some(Ok(piece))) => self.rows += (self.mark)(piece),
             std::task::Poll::Ready(Some(Err(_))) => self.failed = true,
             std::task::Poll::Ready(None) => {
-                if let Some(audit) = self.audit.take() {
+                if let Some(mut audit) = self.audit.take() {
                     let outcome = if self.failed { outcome::FAILURE } else { outcome::SUCCESS };
-                    audit.done(self.status, outcome, self.rows);
+                    audit.done(self.status.as_u16(), outcome, self.rows);
                 }
             }
             std::task::Poll::Pending => {}
@@ -165,8 +210,8 @@ impl Stream for Counted {
 impl Drop for Counted {
     /// Nobody reads on.
     fn drop(&mut self) {
-        if let Some(audit) = self.audit.take() {
-            audit.done(self.status, outcome::UNKNOWN, self.rows);
+        if let Some(mut audit) = self.audit.take() {
+            audit.done(self.status.as_u16(), outcome::UNKNOWN, self.rows);
         }
     }
 }

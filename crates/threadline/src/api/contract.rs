@@ -29,6 +29,7 @@ fn one(sender: &Sender, tally: &Tally, enabled: &dyn Fn(Rule) -> bool) -> Value 
         "version": sender.version,
         "records": tally.records,
         "violated": tally.violated,
+        "quarantined": tally.quarantined,
         "score": (tally.score(enabled) * 10.0).round() / 10.0,
         "rules": tally.rules.iter().map(|(rule, count)| broken(*rule, count)).collect::<Vec<_>>(),
     })

@@ -16,6 +16,7 @@ mod params;
 mod problem;
 mod query;
 mod schemas;
+mod session;
 mod sql;
 mod stats;
 mod tail;
@@ -47,7 +48,7 @@ use crate::door::names::reason::endpoint as reason;
 use crate::door::notes::{Asked, QUERY_CHARS_MAX};
 use crate::door::roles::{self, Port};
 use crate::door::tls::Tls;
-use crate::door::{Door, peer_of};
+use crate::door::{Door, sessions};
 use crate::hub::Addresses;
 use crate::ingest::Intake;
 use crate::meters::Meters;
@@ -76,6 +77,8 @@ pub(crate) struct Api {
     door: Arc<Door>,
     tls: Option<Arc<Tls>>,
     audit_queries: bool,
+    /// How long what is to be recorded waits for a place for its record.
+    audit_wait: std::time::Duration,
     gatekeeper: Gatekeeper,
     detection: Board,
 }
@@ -121,6 +124,7 @@ pub(crate) fn handler(settings: &Settings, parts: Parts) -> Endpoint {
         door,
         tls,
         audit_queries,
+        audit_wait: settings.audit_wait,
         gatekeeper,
         detection,
     };
@@ -130,6 +134,7 @@ pub(crate) fn handler(settings: &Settings, parts: Parts) -> Endpoint {
 impl Handler for Endpoint {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
+        let by_cookie = sessions::cookie(request.headers()).is_some();
         let mut response = match self.0.route(request).await {
             Ok(response) => response,
             Err(problem) => {
@@ -137,6 +142,9 @@ impl Handler for Endpoint {
                 problem.response()
             }
         };
+        if by_cookie && response.status() == StatusCode::UNAUTHORIZED {
+            session::forget_cookie(&mut response);
+        }
         response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response
     }
@@ -149,6 +157,15 @@ struct Entered {
     parameter: String,
     caller: Caller,
     asked: Asked,
+}
+
+/// What a handler may want to know of a request.
+struct Call<'a> {
+    params: &'a Params,
+    parameter: &'a str,
+    headers: &'a HeaderMap,
+    caller: &'a Caller,
+    asked: &'a Asked,
 }
 
 impl Api {
@@ -165,7 +182,7 @@ impl Api {
 
     /// What is asked for, and by whom, if they may.
     fn enter(&self, head: &http::request::Parts) -> Result<Entered, Problem> {
-        let peer = peer_of(&head.extensions);
+        let peer = self.door.peer_of(&head.extensions, &head.headers);
         let mut asked = Asked::of(&head.method, &head.uri, &head.headers);
         let unknown = |reason, problem: Problem| {
             self.door.unknown(reason, &peer, &asked, problem.status().as_u16());
@@ -208,8 +225,15 @@ impl Api {
             _ => document(&head.headers, body).await?,
         };
         let query = if operation.bodies.is_empty() { params.shown() } else { body.shown() };
-        let audit = Audit::begin(self, operation.id, &caller, &asked, &query);
-        let answer = self.run(operation, &params, &parameter, &head.headers, body, &caller).await;
+        let audit = Audit::begin(self, operation.id, &caller, &asked, &query).await?;
+        let request = Call {
+            params: &params,
+            parameter: &parameter,
+            headers: &head.headers,
+            caller: &caller,
+            asked: &asked,
+        };
+        let answer = self.run(operation, request, body).await;
         match audit {
             Some(audit) => audit.answered(answer),
             None => answer,
@@ -219,19 +243,17 @@ impl Api {
     async fn run(
         self: &Arc<Self>,
         operation: &Operation,
-        params: &Params,
-        parameter: &str,
-        headers: &HeaderMap,
+        call: Call<'_>,
         body: Document,
-        caller: &Caller,
     ) -> Result<Response<Body>, Problem> {
+        let Call { params, parameter, headers, caller, asked } = call;
         match operation.id {
             Id::Page => Ok(page::page(self, headers)),
             Id::Asset => page::asset(parameter, headers),
             Id::Check => params.search().map(|_| text("application/json", "{}".to_owned())),
             Id::Contract => Ok(contract::contract(self)),
             Id::Search => query::search(self, params).await,
-            Id::Tail => tail::tail(self, params, headers),
+            Id::Tail => tail::tail(self, params, headers, caller),
             Id::Histogram => query::histogram(self, params).await,
             Id::Fields => query::fields(self, params).await,
             Id::Count => query::count(self, params).await,
@@ -241,12 +263,15 @@ impl Api {
             Id::SqlGet => sql::get(self, params).await,
             Id::SqlPost => sql::post(self, body).await,
             Id::Traces => query::traces(self, params).await,
-            Id::Trace => query::trace(self, parameter).await,
+            Id::Trace => query::trace(self, params, parameter).await,
             Id::Services => query::services(self, params).await,
             Id::ContractScore => Ok(contract::score(self)),
             Id::Rules => Ok(detection::rules(self)),
             Id::Backtest => detection::backtest(self, body).await,
             Id::Detection => Ok(detection::status(self)),
+            Id::SessionOpen => session::open(self, &body, caller, asked),
+            Id::SessionShow => Ok(session::show(self, caller)),
+            Id::SessionClose => Ok(session::close(self, caller, asked)),
             Id::Stats => Ok(stats::stats(self)),
             Id::Erase => erase::erase(self, body, caller).await,
             Id::Health => Ok(health::health(self, caller)),

@@ -37,6 +37,13 @@ pub(crate) fn document() -> Value {
                     "description": "A token of `threadline token create`. A hub that has none asks for none \
                                     (docs/security.md).",
                 },
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "threadline_session",
+                    "description": "A session that `POST /api/v1/session` opened. Methods other than GET need the \
+                                    header `X-Threadline-CSRF: 1`.",
+                },
             },
         },
     })
@@ -64,10 +71,13 @@ fn operation(operation: &Operation) -> Value {
         "description": operation.doc,
         "parameters": operation.parameters.iter().map(parameter).collect::<Vec<_>>(),
         "responses": responses,
-        // One entry: a token with any of these roles, or with `admin`.
+        // A token, or a session of one, with any of these roles, or with `admin`.
         "security": match needs {
             [] => json!([]),
-            _ => json!([{"token": needs.iter().map(|role| role.name()).collect::<Vec<_>>()}]),
+            _ => {
+                let roles: Vec<&str> = needs.iter().map(|role| role.name()).collect();
+                json!([{"token": roles}, {"session": roles}])
+            }
         },
     });
     if let (false, Some(object)) = (operation.bodies.is_empty(), value.as_object_mut()) {
@@ -157,6 +167,7 @@ fn schemas() -> Value {
             "from": text("Earliest event time, as the parameter of other operations."),
             "to": text("Latest event time, exclusive."),
             "since": text("The same as from=now-…."),
+            "quarantined": {"type": "boolean", "default": false, "description": "With records in quarantine."},
         })),
         "Count": object(&["count"], json!({"count": count})),
         "Red": object(&["start", "start_us", "interval_us", "buckets", "services"], json!({
@@ -243,6 +254,9 @@ fn schemas() -> Value {
         })),
     });
     let more = [
+        ("SessionRequest", schemas::session_request()),
+        ("Session", schemas::session()),
+        ("SessionClosed", schemas::session_closed()),
         ("Rules", schemas::rules()),
         ("BacktestRequest", schemas::backtest_request()),
         ("Backtest", schemas::backtest()),

@@ -25,6 +25,9 @@ pub(crate) enum Id {
     Rules,
     Backtest,
     Detection,
+    SessionOpen,
+    SessionShow,
+    SessionClose,
     Stats,
     Erase,
     Health,
@@ -97,12 +100,20 @@ const fn ok(content_type: &'static str, schema: &'static str, doc: &'static str)
     Reply { status: 200, content_type, schema, doc }
 }
 
-const Q: Parameter = parameter("q", Kind::Text, "The search, in the search language; everything when absent.");
+const Q: Parameter = parameter(
+    "q",
+    Kind::Text,
+    "The search, in the search language; everything when absent, but what is in quarantine.",
+);
 const TABLE: Parameter =
     parameter("table", Kind::Choice(&["logs", "spans"]), "Which table; `logs` when absent.");
 const FROM: Parameter = parameter("from", Kind::Time, "Earliest event time, inclusive.");
 const TO: Parameter = parameter("to", Kind::Time, "Latest event time, exclusive.");
 const SINCE: Parameter = parameter("since", Kind::Duration, "The same as `from=now-…`.");
+
+/// For operations that take no search in which one could ask for them.
+const QUARANTINED: Parameter =
+    parameter("quarantined", Kind::Flag, "1: with records in quarantine, which are left out otherwise.");
 
 const fn limit(max: usize, default: usize, doc: &'static str) -> Parameter {
     parameter("limit", Kind::Integer { min: 1, max, default }, doc)
@@ -175,7 +186,7 @@ pub(crate) static OPERATIONS: &[Operation] = &[
               its sequence number, `data:` the row. Every 10 seconds without a row there is a comment, with an `id:` up \
               to which nothing more comes. A reconnecting client resumes after `Last-Event-ID` without a gap. A \
               client that reads too slowly gets `event: slow` and is disconnected; it may resume. `event: error` \
-              carries a problem.",
+              carries a problem. Who would not be let in any more gets `event: ended`, with a problem.",
         parameters: &[
             Q,
             TABLE,
@@ -316,7 +327,7 @@ pub(crate) static OPERATIONS: &[Operation] = &[
         method: Method::GET,
         path: "/api/v1/sql",
         doc: "Runs one SELECT over the tables `logs` and `spans`. Rows come as for `search`; nulls are left out.",
-        parameters: &[required(parameter("q", Kind::Text, "The statement.")), FROM, TO, SINCE],
+        parameters: &[required(parameter("q", Kind::Text, "The statement.")), FROM, TO, SINCE, QUARANTINED],
         bodies: &[],
         replies: &[ok(NDJSON, "SqlRow", "The rows.")],
         problems: QUERY_PROBLEMS,
@@ -349,6 +360,7 @@ pub(crate) static OPERATIONS: &[Operation] = &[
             TO,
             SINCE,
             limit(1000, 20, "Traces at most."),
+            QUARANTINED,
         ],
         bodies: &[],
         replies: &[ok(JSON, "Traces", "The traces, one line of facts each.")],
@@ -360,13 +372,16 @@ pub(crate) static OPERATIONS: &[Operation] = &[
         method: Method::GET,
         path: "/api/v1/traces/{trace_id}",
         doc: "A request rebuilt: spans as a tree over services, logs at their place, critical path, errors, gaps.",
-        parameters: &[Parameter {
-            name: "trace_id",
-            kind: Kind::Text,
-            in_path: true,
-            required: true,
-            doc: "32 hex digits.",
-        }],
+        parameters: &[
+            Parameter {
+                name: "trace_id",
+                kind: Kind::Text,
+                in_path: true,
+                required: true,
+                doc: "32 hex digits.",
+            },
+            QUARANTINED,
+        ],
         bodies: &[],
         replies: &[ok(JSON, "Trace", "The trace.")],
         problems: QUERY_PROBLEMS,
@@ -377,7 +392,7 @@ pub(crate) static OPERATIONS: &[Operation] = &[
         method: Method::GET,
         path: "/api/v1/services",
         doc: "Services and who calls whom, with counts, errors and latency quantiles.",
-        parameters: &[FROM, TO, SINCE],
+        parameters: &[FROM, TO, SINCE, QUARANTINED],
         bodies: &[],
         replies: &[ok(JSON, "Services", "The graph.")],
         problems: QUERY_PROBLEMS,
@@ -446,6 +461,42 @@ pub(crate) static OPERATIONS: &[Operation] = &[
         parameters: &[],
         bodies: &[],
         replies: &[ok(JSON, "Detection", "How it goes.")],
+        problems: &[],
+    },
+    Operation {
+        id: Id::SessionOpen,
+        name: "sessionOpen",
+        method: Method::POST,
+        path: "/api/v1/session",
+        doc: "Opens a session for who shows a token, for browsers: the reply sets the cookie `threadline_session`, which \
+              scripts do not see, and which stands for the token until it is idle for `session_idle`, older than \
+              `session_max`, closed, or its token ends. What changes something by the cookie needs the header \
+              `X-Threadline-CSRF: 1`.",
+        parameters: &[],
+        bodies: &[(JSON, "SessionRequest")],
+        replies: &[ok(JSON, "Session", "Who it is.")],
+        problems: &[400, 401, 413, 415, 429],
+    },
+    Operation {
+        id: Id::SessionShow,
+        name: "sessionShow",
+        method: Method::GET,
+        path: "/api/v1/session",
+        doc: "Who asks, by whatever way, and what they may do.",
+        parameters: &[],
+        bodies: &[],
+        replies: &[ok(JSON, "Session", "Who it is.")],
+        problems: &[],
+    },
+    Operation {
+        id: Id::SessionClose,
+        name: "sessionClose",
+        method: Method::DELETE,
+        path: "/api/v1/session",
+        doc: "Ends the session that the request came by, and has the browser forget its cookie.",
+        parameters: &[],
+        bodies: &[],
+        replies: &[ok(JSON, "SessionClosed", "It has ended, or there was none.")],
         problems: &[],
     },
     Operation {

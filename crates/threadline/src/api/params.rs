@@ -5,6 +5,7 @@ use http::Uri;
 use threadline_model::schema::Table;
 use threadline_query::lang::{self, Expr};
 use threadline_query::search::TimeRange;
+use threadline_store::Scope;
 
 use super::operations::{Kind, Operation};
 use super::problem::Problem;
@@ -89,6 +90,11 @@ impl Params {
             Some("1" | "true") => Ok(true),
             Some(_) => Err(Problem::parameter(name, "must be 1 or 0")),
         }
+    }
+
+    /// The records that are asked for: those in quarantine, too, when the parameter `quarantined` says so.
+    pub(crate) fn scope(&self) -> Result<Scope, Problem> {
+        Ok(if self.flag("quarantined")? { Scope::All } else { Scope::Regular })
     }
 
     /// One of the words that its operation declares; the first when absent.

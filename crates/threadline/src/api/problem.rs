@@ -100,6 +100,12 @@ impl Problem {
         Self { retry_after_s, challenge, ..problem }
     }
 
+    /// Who was let in would not be let in any more.
+    pub(crate) fn ended() -> Self {
+        let detail = "the token or the session that this was opened by is good no longer";
+        Self::new(StatusCode::UNAUTHORIZED, "ended", "You are let in no longer", detail)
+    }
+
     /// The HTTP status.
     pub(crate) fn status(&self) -> StatusCode {
         self.status
@@ -121,6 +127,14 @@ impl Problem {
     /// Too many are at it.
     pub(crate) fn busy(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many queries", detail).retry(1)
+    }
+
+    /// What is to be recorded cannot be.
+    pub(crate) fn unrecorded() -> Self {
+        let detail = "so many audit records wait to be kept that there is no place for this query's: ask again later; \
+                      /healthz says whether the hub takes records";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unrecorded", "The query could not be recorded", detail)
+            .retry(1)
     }
 
     /// The hub is stopping.

@@ -11,7 +11,9 @@ use threadline_model::trace;
 use threadline_query::aggregate::{self, HistogramRequest};
 use threadline_query::counts;
 use threadline_query::search::{self, Cursor, Order, SearchRequest};
+use threadline_query::source::scope_of;
 use threadline_query::traces::{self, RedRequest, TraceSearch, TraceStatus};
+use threadline_store::Scope;
 
 use super::params::Params;
 use super::problem::Problem;
@@ -41,7 +43,7 @@ pub(crate) async fn search(api: &Arc<Api>, params: &Params) -> Result<Response<B
     let cursors = params.flag("cursors")?;
     let store = api.store.clone();
     let streamed = api.gate.stream(QueryKind::Search, move |guard, lines| {
-        for batch in search::search(&store.snapshot(), &request, guard)? {
+        for batch in search::search(&store.snapshot_of(scope_of(&request.expr)), &request, guard)? {
             let batch = batch?;
             let writer = RowWriter::new(table, &batch).with_cursor(cursors);
             for row in 0..batch.num_rows() {
@@ -78,9 +80,9 @@ pub(crate) async fn histogram(api: &Arc<Api>, params: &Params) -> Result<Respons
         series_max: params.integer("series")?,
     };
     let store = api.store.clone();
-    let run = api
-        .gate
-        .run(QueryKind::Histogram, move |guard| aggregate::histogram(&store.snapshot(), &request, guard));
+    let run = api.gate.run(QueryKind::Histogram, move |guard| {
+        aggregate::histogram(&store.snapshot_of(scope_of(&request.expr)), &request, guard)
+    });
     let histogram = run.await?;
     Ok(counted(reply(StatusCode::OK, &HistogramWire::new(&histogram)), histogram.series.len()))
 }
@@ -126,9 +128,9 @@ impl<'a> HistogramWire<'a> {
 pub(crate) async fn count(api: &Arc<Api>, params: &Params) -> Result<Response<Body>, Problem> {
     let (table, expr, range) = (params.table()?, params.search()?, params.range()?);
     let store = api.store.clone();
-    let run = api
-        .gate
-        .run(QueryKind::Count, move |guard| counts::count(&store.snapshot(), table, &expr, range, guard));
+    let run = api.gate.run(QueryKind::Count, move |guard| {
+        counts::count(&store.snapshot_of(scope_of(&expr)), table, &expr, range, guard)
+    });
     Ok(reply(StatusCode::OK, &json!({"count": run.await?})))
 }
 
@@ -138,7 +140,7 @@ pub(crate) async fn distinct(api: &Arc<Api>, params: &Params, name: &str) -> Res
     let (table, expr, range) = (params.table()?, params.search()?, params.range()?);
     let store = api.store.clone();
     let run = api.gate.run(QueryKind::Count, move |guard| {
-        counts::distinct(&store.snapshot(), table, &name, &expr, range, guard)
+        counts::distinct(&store.snapshot_of(scope_of(&expr)), table, &name, &expr, range, guard)
     });
     Ok(reply(StatusCode::OK, &json!({"count": run.await?})))
 }
@@ -151,7 +153,9 @@ pub(crate) async fn red(api: &Arc<Api>, params: &Params) -> Result<Response<Body
         interval_us: params.duration_ns("interval")?.map(|ns| ns / 1000),
     };
     let store = api.store.clone();
-    let run = api.gate.run(QueryKind::Histogram, move |guard| traces::red(&store.snapshot(), &request, guard));
+    let run = api.gate.run(QueryKind::Histogram, move |guard| {
+        traces::red(&store.snapshot_of(scope_of(&request.expr)), &request, guard)
+    });
     let red = run.await?;
     let services = red.services.iter().map(|service| RedServiceWire {
         service: service.service.as_deref(),
@@ -198,9 +202,9 @@ struct RedServiceWire<'a> {
 pub(crate) async fn fields(api: &Arc<Api>, params: &Params) -> Result<Response<Body>, Problem> {
     let (table, expr, range) = (params.table()?, params.search()?, params.range()?);
     let store = api.store.clone();
-    let run = api
-        .gate
-        .run(QueryKind::Fields, move |guard| aggregate::fields(&store.snapshot(), table, &expr, range, guard));
+    let run = api.gate.run(QueryKind::Fields, move |guard| {
+        aggregate::fields(&store.snapshot_of(scope_of(&expr)), table, &expr, range, guard)
+    });
     let fields: Vec<_> = run
         .await?
         .into_iter()
@@ -221,7 +225,7 @@ pub(crate) async fn field_values(
     let store = api.store.clone();
     let field = name.clone();
     let run = api.gate.run(QueryKind::Values, move |guard| {
-        aggregate::field_values(&store.snapshot(), table, &field, &expr, range, limit, guard)
+        aggregate::field_values(&store.snapshot_of(scope_of(&expr)), table, &field, &expr, range, limit, guard)
     });
     let values: Vec<_> =
         run.await?.into_iter().map(|(value, rows)| json!({"value": value, "rows": rows})).collect();
@@ -243,20 +247,25 @@ pub(crate) async fn traces(api: &Arc<Api>, params: &Params) -> Result<Response<B
         range: params.range()?,
         limit: params.integer("limit")?,
     };
+    let scope = match params.scope()? {
+        Scope::All => Scope::All,
+        Scope::Regular => scope_of(&search.expr),
+    };
     let store = api.store.clone();
-    let run =
-        api.gate.run(QueryKind::Traces, move |guard| traces::search_traces(&store.snapshot(), &search, guard));
+    let run = api
+        .gate
+        .run(QueryKind::Traces, move |guard| traces::search_traces(&store.snapshot_of(scope), &search, guard));
     let traces = run.await?;
     Ok(counted(reply(StatusCode::OK, &trace_view::traces_wire(&traces)), traces.len()))
 }
 
 /// `GET /api/v1/traces/{trace_id}`.
-pub(crate) async fn trace(api: &Arc<Api>, id: &str) -> Result<Response<Body>, Problem> {
+pub(crate) async fn trace(api: &Arc<Api>, params: &Params, id: &str) -> Result<Response<Body>, Problem> {
     let id = TraceId::from_hex(id)
         .ok_or_else(|| Problem::parameter("trace_id", "must be 32 hex digits that are not all zero"))?;
-    let store = api.store.clone();
+    let (store, scope) = (api.store.clone(), params.scope()?);
     let run = api.gate.run(QueryKind::Trace, move |guard| {
-        let records = traces::trace(&store.snapshot(), id, guard)?;
+        let records = traces::trace(&store.snapshot_of(scope), id, guard)?;
         let view = records.view(id, trace::Limits::default());
         let rows = view.nodes.len() + view.logs.len();
         Ok((!view.is_empty()).then(|| (trace_view::trace_wire(&view), rows)))
@@ -269,9 +278,11 @@ pub(crate) async fn trace(api: &Arc<Api>, id: &str) -> Result<Response<Body>, Pr
 
 /// `GET /api/v1/services`.
 pub(crate) async fn services(api: &Arc<Api>, params: &Params) -> Result<Response<Body>, Problem> {
-    let range = params.range()?;
+    let (range, scope) = (params.range()?, params.scope()?);
     let store = api.store.clone();
-    let run = api.gate.run(QueryKind::Services, move |guard| traces::services(&store.snapshot(), range, guard));
+    let run = api
+        .gate
+        .run(QueryKind::Services, move |guard| traces::services(&store.snapshot_of(scope), range, guard));
     let graph = run.await?;
     Ok(counted(reply(StatusCode::OK, &trace_view::services_wire(&graph)), graph.services.len()))
 }

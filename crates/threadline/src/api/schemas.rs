@@ -396,11 +396,12 @@ pub(super) fn contract_score() -> Value {
         json!({
             "checked": {"type": "boolean", "description": "Whether this hub checks records."},
             "version": text("Version of the contract; empty when records are not checked."),
-            "senders": list(object(&["service", "version", "records", "violated", "score", "rules"], json!({
+            "senders": list(object(&["service", "version", "records", "violated", "quarantined", "score", "rules"], json!({
                 "service": text("`service.name`; empty when it was not sent."),
                 "version": text("`service.version`; empty when it was not sent."),
                 "records": int("Records that were checked since the hub's start."),
                 "violated": int("Records that break some rule."),
+                "quarantined": int("Records that went into quarantine."),
                 "score": {"type": "number", "minimum": 0, "maximum": 100, "description": "docs/contract.md, \"Score\"."},
                 "rules": list(object(&["rule", "records"], json!({
                     "rule": text("Id of the rule."),
@@ -494,6 +495,36 @@ pub(super) fn detection() -> Value {
                 "value": text("Which."),
                 "risk": int("Risk of the last day."),
             }))),
+        }),
+    )
+}
+
+/// What opens a session.
+pub(super) fn session_request() -> Value {
+    object(&["token"], json!({"token": text("The token.")}))
+}
+
+/// Who asks.
+pub(super) fn session() -> Value {
+    object(
+        &["enforced", "id", "name", "roles", "session", "expires"],
+        json!({
+            "enforced": {"type": "boolean", "description": "The API asks who comes; without tokens everybody may everything."},
+            "id": text("`token:` and the token's id; `anonymous` where nobody is asked."),
+            "name": {"type": ["string", "null"], "description": "Name of the token."},
+            "roles": {"type": "array", "items": {"enum": ["ingest", "read", "operate", "admin"]}},
+            "session": {"type": "boolean", "description": "The request came by the cookie of a session."},
+            "expires": {"type": ["string", "null"], "description": "When the token ends, RFC 3339."},
+        }),
+    )
+}
+
+/// What became of a session.
+pub(super) fn session_closed() -> Value {
+    object(
+        &["closed"],
+        json!({
+            "closed": {"type": "boolean", "description": "There was a session."},
         }),
     )
 }

@@ -14,6 +14,7 @@ use threadline_model::columns::Batch;
 use threadline_model::schema::Table;
 use threadline_query::QueryError;
 use threadline_query::search::Matcher;
+use threadline_query::source::scope_of;
 use threadline_store::{Tail, TailBatch};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -21,12 +22,14 @@ use tokio::sync::mpsc;
 use super::params::Params;
 use super::problem::Problem;
 use super::{Api, TAILS_MAX, text};
+use crate::door::caller::Caller;
+use crate::door::roles::Port;
 use crate::rows::RowWriter;
 
 /// Rows taken from the store at once.
 const ROWS_MAX: usize = 1000;
 /// How often a tail looks whether it is still wanted.
-const WAIT: Duration = Duration::from_millis(500);
+const WAIT: Duration = Duration::from_millis(250);
 /// A comment is sent when nothing else was for this long.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Pieces between a tail and its client …
@@ -40,7 +43,12 @@ const SLOW_TIMEOUT: Duration = Duration::from_secs(10);
 type LastWord = Arc<Mutex<Option<String>>>;
 
 /// `GET /api/v1/tail`.
-pub(crate) fn tail(api: &Arc<Api>, params: &Params, headers: &HeaderMap) -> Result<Response<Body>, Problem> {
+pub(crate) fn tail(
+    api: &Arc<Api>,
+    params: &Params,
+    headers: &HeaderMap,
+    caller: &Caller,
+) -> Result<Response<Body>, Problem> {
     let (table, expr) = (params.table()?, params.search()?);
     let from_seq = match headers.get("last-event-id") {
         Some(id) => {
@@ -68,12 +76,13 @@ pub(crate) fn tail(api: &Arc<Api>, params: &Params, headers: &HeaderMap) -> Resu
     let last_word = LastWord::default();
     let follower = Follower {
         api: Arc::clone(api),
-        tail: api.store.tail(from_seq),
+        tail: api.store.tail_of(from_seq, scope_of(&expr)),
         table,
         matcher,
         pieces,
         runtime: api.gate.runtime().clone(),
         sent: Instant::now(),
+        caller: caller.clone(),
     };
     let word = Arc::clone(&last_word);
     api.gate.runtime().spawn_blocking(move || {
@@ -97,6 +106,7 @@ struct Follower {
     runtime: Handle,
     /// When something was sent last.
     sent: Instant,
+    caller: Caller,
 }
 
 impl Follower {
@@ -106,6 +116,9 @@ impl Follower {
         loop {
             if self.api.stopping.load(Ordering::Relaxed) {
                 return Some(event("stopping", &Problem::stopping()));
+            }
+            if !self.api.door.is_still_in(&self.caller, Port::Api) {
+                return Some(event("ended", &Problem::ended()));
             }
             let batches = match self.tail.next(ROWS_MAX) {
                 Ok(batches) => batches,

@@ -482,11 +482,20 @@ impl Score {
         };
         let list =
             |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-        let mut table =
-            Table::new(&["service", "version", "score", "records", "violated", "rule", "broken", "example"]);
+        let mut table = Table::new(&[
+            "service",
+            "version",
+            "score",
+            "records",
+            "violated",
+            "quarantined",
+            "rule",
+            "broken",
+            "example",
+        ]);
         for sender in list(&answer, "senders") {
-            let mut head =
-                ["service", "version", "score", "records", "violated"].map(|name| text(&sender, name));
+            let mut head = ["service", "version", "score", "records", "violated", "quarantined"]
+                .map(|name| text(&sender, name));
             let rules = list(&sender, "rules");
             if rules.is_empty() {
                 table.row(head.into_iter().chain([String::new(), String::new(), String::new()]));

@@ -75,7 +75,9 @@ pub(super) fn printable(text: &str) -> String {
             '\t' => out.push(' '),
             '\r' => {}
             // Beside the C0 and C1 controls those that reorder text (Unicode TR 9).
-            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+            c if c.is_control()
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}') =>
+            {
                 out.extend(c.escape_unicode());
             }
             c => out.push(c),
@@ -369,6 +371,7 @@ mod tests {
             ("a\x1b[31mb", "a\\u{1b}[31mb"),
             ("a\r\nb\tc", "a⏎b c"),
             ("\u{202e}x\u{9b}", "\\u{202e}x\\u{9b}"),
+            ("a\u{2028}b\u{2029}", "a\\u{2028}b\\u{2029}"),
             ("日本", "日本"),
         ] {
             assert_eq!(printable(text), want);

@@ -39,27 +39,45 @@ impl Serve {
         eprintln!("  OTLP/gRPC  {scheme}://{}", addresses.otlp_grpc);
         eprintln!("  OTLP/HTTP  {scheme}://{}", addresses.otlp_http);
         eprintln!("  API        {scheme}://{}", addresses.api);
-        signals.block_on(stop.wait());
+        while signals.block_on(stop.wait()) == Signal::Reload {
+            match hub.reload() {
+                Ok(()) => tracing::info!("tokens, certificates and contract read again"),
+                Err(problems) => tracing::error!("some stays as it was:\n{problems}"),
+            }
+        }
         eprintln!("stopping");
         hub.shutdown()?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
+/// What one is asked for by signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    Stop,
+    Reload,
+}
+
 struct Signals {
+    hangup: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Signals> {
-        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
-    async fn wait(&mut self) {
+    async fn wait(&mut self) -> Signal {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => Signal::Reload,
+            _ = self.interrupt.recv() => Signal::Stop,
+            _ = self.terminate.recv() => Signal::Stop,
         }
     }
 }

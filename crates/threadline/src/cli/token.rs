@@ -27,7 +27,7 @@ pub(super) struct Token {
 enum What {
     /// Make a token and print it. It is shown once and kept nowhere.
     Create(Create),
-    /// Show all tokens, without their secrets.
+    /// Show all tokens, without their secrets, and when each was used last, to a minute or so.
     List(List),
     /// Revoke a token by its id or name.
     Revoke(Revoke),
@@ -124,7 +124,7 @@ impl Create {
         let (text, entry) = file.change(|tokens| tokens.create(new, now_us, &*rng)).map_err(Failure::Failed)?;
         let mut out = std::io::stdout().lock();
         if self.json {
-            let mut shown = shown(&entry, now_us);
+            let mut shown = shown(&entry, None, now_us);
             if let Some(object) = shown.as_object_mut() {
                 object.insert("token".to_owned(), text.into());
             }
@@ -156,7 +156,7 @@ fn state(entry: &Entry, now_us: i64) -> &'static str {
     }
 }
 
-fn shown(entry: &Entry, now_us: i64) -> serde_json::Value {
+fn shown(entry: &Entry, used_us: Option<i64>, now_us: i64) -> serde_json::Value {
     json!({
         "id": entry.id,
         "name": entry.name,
@@ -165,13 +165,14 @@ fn shown(entry: &Entry, now_us: i64) -> serde_json::Value {
         "created": write_time(entry.created_us),
         "expires": entry.expires_us.map(write_time),
         "revoked": entry.revoked_us.map(write_time),
+        "used": used_us.map(write_time),
         "state": state(entry, now_us),
     })
 }
 
-const HEAD: [&str; 7] = ["id", "name", "roles", "services", "created", "expires", "state"];
+const HEAD: [&str; 8] = ["id", "name", "roles", "services", "created", "expires", "state", "used"];
 
-fn cells(entry: &Entry, now_us: i64) -> [String; 7] {
+fn cells(entry: &Entry, used_us: Option<i64>, now_us: i64) -> [String; 8] {
     [
         entry.id.clone(),
         entry.name.clone(),
@@ -180,28 +181,32 @@ fn cells(entry: &Entry, now_us: i64) -> [String; 7] {
         write_time(entry.created_us),
         entry.expires_us.map_or_else(|| "never".to_owned(), write_time),
         state(entry, now_us).to_owned(),
+        used_us.map_or_else(|| "never".to_owned(), write_time),
     ]
 }
 
 impl List {
     fn run(self) -> Result<ExitCode, Failure> {
         let now_us = Env::local().clock.now_us();
-        let tokens = TokenFile::of(&self.folder.data).read().map_err(Failure::Failed)?;
+        let file = TokenFile::of(&self.folder.data);
+        let tokens = file.read().map_err(Failure::Failed)?;
+        let uses = file.read_uses().map_err(Failure::Failed)?;
+        let used = |entry: &Entry| uses.get(&entry.id).copied();
         let list = tokens.list();
         let mut out = std::io::stdout().lock();
         match self.output.output {
             Format::Json => {
-                let all: Vec<_> = list.iter().map(|entry| shown(entry, now_us)).collect();
+                let all: Vec<_> = list.iter().map(|entry| shown(entry, used(entry), now_us)).collect();
                 writeln!(out, "{}", json!({"tokens": all}))?;
             }
             Format::Ndjson => {
                 for entry in &list {
-                    writeln!(out, "{}", shown(entry, now_us))?;
+                    writeln!(out, "{}", shown(entry, used(entry), now_us))?;
                 }
             }
             Format::Table | Format::Csv => {
                 let mut table = Table::new(&HEAD);
-                let rows: Vec<_> = list.iter().map(|entry| cells(entry, now_us)).collect();
+                let rows: Vec<_> = list.iter().map(|entry| cells(entry, used(entry), now_us)).collect();
                 if self.output.output == Format::Csv {
                     writeln!(out, "{}", HEAD.join(","))?;
                     for row in rows {

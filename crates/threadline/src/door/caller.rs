@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::certificate::{Certificate, TOKEN};
-use super::names::actor;
+use super::forwarded::Forwarded;
+use super::names::{actor, method};
 use super::roles::Roles;
+use super::sessions::Key;
 use super::tokens::Token;
 
 /// The other end of a connection.
@@ -20,12 +22,15 @@ pub(crate) struct Peer {
     pub(crate) tls_version: Option<&'static str>,
     /// The certificate that TLS has verified.
     pub(crate) certificate: Option<Arc<Certificate>>,
+    /// What the proxy in between says, if it is trusted.
+    pub(crate) forwarded: Forwarded,
 }
 
 impl Peer {
     /// The other end of a connection without TLS.
     pub(crate) fn plain(address: SocketAddr, server_port: u16, connection: u64) -> Peer {
-        Peer { address, connection, server_port, tls_version: None, certificate: None }
+        let forwarded = Forwarded::default();
+        Peer { address, connection, server_port, tls_version: None, certificate: None, forwarded }
     }
 
     /// This process itself, which reads a data folder.
@@ -38,9 +43,14 @@ impl Peer {
         format!("{}-{}", self.server_port, self.connection)
     }
 
-    /// Its address, for people.
-    pub(crate) fn shown(&self) -> IpAddr {
-        self.address.ip().to_canonical()
+    /// The address of the client: the other end's, or the one that a trusted proxy there says.
+    pub(crate) fn client(&self) -> IpAddr {
+        self.forwarded.client.unwrap_or_else(|| self.address.ip()).to_canonical()
+    }
+
+    /// Whether the client speaks TLS, to the hub or to a trusted proxy.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.tls_version.is_some() || self.forwarded.https
     }
 }
 
@@ -51,12 +61,14 @@ pub(crate) struct Caller {
     /// The token that was shown, and is good.
     pub(crate) token: Option<Arc<Token>>,
     pub(crate) roles: Roles,
+    /// The session that stands for the token.
+    pub(crate) session: Option<Key>,
 }
 
 impl Caller {
     /// Who is known by no token.
     pub(crate) fn without_token(peer: Arc<Peer>, roles: Roles) -> Caller {
-        Caller { peer, token: None, roles }
+        Caller { peer, token: None, roles, session: None }
     }
 
     /// What sort of caller this is.
@@ -74,6 +86,16 @@ impl Caller {
             (Some(token), _) => format!("token:{}", token.id),
             (None, Some(certificate)) => certificate.identity.clone(),
             (None, None) => "anonymous".to_owned(),
+        }
+    }
+
+    /// How it said who it is; `None` when it did not.
+    pub(crate) fn method(&self) -> Option<&'static str> {
+        match (self.session, &self.token, &self.peer.certificate) {
+            (Some(_), ..) => Some(method::SESSION),
+            (None, Some(_), _) => Some(method::BEARER),
+            (None, None, Some(_)) => Some(method::MTLS),
+            (None, None, None) => None,
         }
     }
 

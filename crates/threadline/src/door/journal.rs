@@ -1,9 +1,12 @@
 //! The hub's own records: what happens at its door goes into its own store, as `service:threadline`.
 //!
-//! Whoever notes something never waits: notes go through a queue with a bound to one thread, which writes them in
-//! batches. Notes of a kind that strangers can cause at will (failed handshakes, rejected tokens, unknown paths) are
+//! Notes go through a queue with a bound to one thread, which writes them in batches. Whoever notes something never waits,
+//! but for an *audit note*: who wants to make one takes a place in the queue beforehand, and does not begin what is to be
+//! recorded where there is none. The place is free again when the note is in the store, so that no audit note is ever
+//! dropped: where the store takes nothing, they are kept, and in the end nothing that is to be recorded begins any more.
+//! Notes of a kind that strangers can cause at will (failed handshakes, rejected tokens, unknown paths) are
 //! *merged*: of one event, reason, source, port and subject there is a record at once, and then one per interval with a count.
-//! Notes that do not fit the queue, the table of what is merged, or a store that takes nothing for long, are counted,
+//! Other notes that do not fit the queue, the table of what is merged, or a store that takes nothing for long, are counted,
 //! and the count is a record too.
 //!
 //! It does not know what the notes say.
@@ -11,7 +14,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,6 +25,7 @@ use threadline_model::record::{Attribute, LogView, ResourceView, ScopeView};
 use threadline_model::schema::Table;
 use threadline_model::value::Value;
 use threadline_store::{Append, AppendError, BatchId, Env, Store};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::names::{OF_REQUESTS, event, key, reason};
 use crate::contract::Gatekeeper;
@@ -30,6 +35,8 @@ use crate::meters::Meters;
 pub(crate) const SERVICE: &str = "threadline";
 /// Notes that wait for the thread.
 const QUEUE_MAX: usize = 8192;
+/// Audit notes that wait for the thread or for the store, or that are still to be made.
+pub(crate) const AUDITS_MAX: usize = 2048;
 /// Notes of one batch.
 const BATCH_MAX: usize = 4096;
 /// The thread writes at least this often when there is something to write.
@@ -81,45 +88,102 @@ pub(crate) struct Note {
 
 enum Message {
     Note(Box<Note>),
+    Audit(Box<Note>, Place),
     Stop,
+}
+
+/// A place in the queue for one audit note.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// `None`: of a journal that keeps nothing.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Where things are noted. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Journal {
     /// `None`: nothing is kept.
-    queue: Option<SyncSender<Message>>,
+    queue: Option<Sender<Message>>,
+    /// Notes in the queue, without audit notes.
+    waiting: Arc<AtomicUsize>,
+    places: Arc<Semaphore>,
     env: Env,
     meters: Arc<Meters>,
 }
 
 /// The thread that writes.
 pub(crate) struct Writer {
-    queue: SyncSender<Message>,
+    queue: Sender<Message>,
     thread: JoinHandle<()>,
 }
 
 /// The end of the queue that [`Waiting::start`] reads, until there is a store.
 pub(crate) struct Waiting {
-    queue: SyncSender<Message>,
+    queue: Sender<Message>,
     notes: Receiver<Message>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Journal {
     /// A journal, and what becomes its thread once there is a store.
     pub(crate) fn new(env: Env, meters: Arc<Meters>) -> (Journal, Waiting) {
-        let (queue, notes) = sync_channel(QUEUE_MAX);
-        (Journal { queue: Some(queue.clone()), env, meters }, Waiting { queue, notes })
+        let (queue, notes) = channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let journal = Journal {
+            queue: Some(queue.clone()),
+            waiting: Arc::clone(&waiting),
+            ..Journal::nowhere(env, meters)
+        };
+        (journal, Waiting { queue, notes, waiting })
     }
 
     /// A journal that keeps nothing.
     pub(crate) fn nowhere(env: Env, meters: Arc<Meters>) -> Journal {
-        Journal { queue: None, env, meters }
+        Journal {
+            queue: None,
+            waiting: Arc::default(),
+            places: Arc::new(Semaphore::new(AUDITS_MAX)),
+            env,
+            meters,
+        }
     }
 
     /// Notes something. Never waits.
-    pub(crate) fn note(&self, mut note: Note) {
+    pub(crate) fn note(&self, note: Note) {
         let Some(queue) = &self.queue else { return };
+        let message = Message::Note(Box::new(self.dated(note)));
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= QUEUE_MAX {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.meters.door.notes_unqueued.add(1);
+            return;
+        }
+        // Fails only when the hub is stopping.
+        let _ = queue.send(message);
+    }
+
+    /// A place for an audit note; waits for one that long at most.
+    pub(crate) async fn place(&self, wait: Duration) -> Option<Place> {
+        if self.queue.is_none() {
+            return Some(Place { _permit: None });
+        }
+        let places = Arc::clone(&self.places);
+        if let Ok(permit) = Arc::clone(&places).try_acquire_owned() {
+            return Some(Place { _permit: Some(permit) });
+        }
+        let permit = tokio::time::timeout(wait, places.acquire_owned()).await;
+        Some(Place { _permit: Some(permit.ok()?.ok()?) })
+    }
+
+    /// Notes something that must not get lost.
+    pub(crate) fn audit(&self, note: Note, place: Place) {
+        let Some(queue) = &self.queue else { return };
+        if queue.send(Message::Audit(Box::new(self.dated(note)), place)).is_err() {
+            self.meters.door.notes_dropped.add(1);
+            tracing::error!("an audit record came after the hub had stopped");
+        }
+    }
+
+    fn dated(&self, mut note: Note) -> Note {
         note.at_us = self.env.clock.now_us();
         if note.trace.is_none() && OF_REQUESTS.contains(&note.event) {
             // A request that belongs to no trace begins one here.
@@ -128,12 +192,7 @@ impl Journal {
             self.env.rng.fill(&mut span);
             note.trace = Some((TraceId(trace), SpanId(span)));
         }
-        match queue.try_send(Message::Note(Box::new(note))) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => self.meters.door.notes_unqueued.add(1),
-            // The hub is stopping.
-            Err(TrySendError::Disconnected(_)) => {}
-        }
+        note
     }
 }
 
@@ -150,8 +209,9 @@ impl Waiting {
         meters: Arc<Meters>,
         gatekeeper: Gatekeeper,
     ) -> std::io::Result<Writer> {
-        let Waiting { queue, notes } = self;
+        let Waiting { queue, notes, waiting } = self;
         let mut scribe = Scribe::new(store, environment, env, meters, gatekeeper);
+        scribe.waiting = waiting;
         let thread = std::thread::Builder::new()
             .name("threadline-journal".to_owned())
             .spawn(move || scribe.run(&notes))?;
@@ -162,7 +222,7 @@ impl Waiting {
 impl Writer {
     /// Writes what was noted until now, and ends.
     pub(crate) fn stop(self) {
-        // Waits for room; fails only if the thread has ended already.
+        // Fails only if the thread has ended already.
         let _ = self.queue.send(Message::Stop);
         if self.thread.join().is_err() {
             tracing::error!("the journal's thread ended abnormally");
@@ -179,13 +239,22 @@ struct Merged {
     written: Option<Duration>,
 }
 
+/// A note that is to be written, with how many it stands for; an audit note keeps its place until it is.
+struct Ready {
+    note: Note,
+    count: u64,
+    place: Option<Place>,
+}
+
 /// The thread's state.
 struct Scribe {
     store: Store,
     env: Env,
     meters: Arc<Meters>,
     merged: HashMap<MergeKey, Merged>,
-    ready: Vec<(Note, u64)>,
+    ready: Vec<Ready>,
+    /// Notes in the queue.
+    waiting: Arc<AtomicUsize>,
     /// Notes that were dropped and are in no record yet: for lack of room, and by the store.
     unqueued: u64,
     unkept: u64,
@@ -207,6 +276,7 @@ impl Scribe {
             meters,
             merged: HashMap::new(),
             ready: Vec::new(),
+            waiting: Arc::default(),
             unqueued: 0,
             unkept: 0,
             unqueued_seen: 0,
@@ -222,8 +292,17 @@ impl Scribe {
         loop {
             let left = EVERY.saturating_sub(self.env.clock.monotonic().saturating_sub(wait_from));
             let stop = match notes.recv_timeout(left) {
-                Ok(Message::Note(note)) => {
-                    self.take(*note);
+                Ok(message @ (Message::Note(_) | Message::Audit(..))) => {
+                    match message {
+                        Message::Audit(note, place) => {
+                            self.ready.push(Ready { note: *note, count: 1, place: Some(place) });
+                        }
+                        Message::Note(note) => {
+                            self.waiting.fetch_sub(1, Ordering::Relaxed);
+                            self.take(*note);
+                        }
+                        Message::Stop => {}
+                    }
                     if self.ready.len() < BATCH_MAX && !left.is_zero() {
                         continue;
                     }
@@ -242,7 +321,7 @@ impl Scribe {
 
     fn take(&mut self, note: Note) {
         let Some(key) = note.merge.clone() else {
-            self.ready.push((note, 1));
+            self.ready.push(Ready { note, count: 1, place: None });
             return;
         };
         if self.merged.len() >= MERGED_MAX && !self.merged.contains_key(&key) {
@@ -267,15 +346,23 @@ impl Scribe {
             }
             // Nothing for an interval: forgotten.
             let Some(note) = merged.note.take() else { return false };
-            self.ready.push((note, std::mem::take(&mut merged.count)));
+            self.ready.push(Ready { note, count: std::mem::take(&mut merged.count), place: None });
             merged.written = Some(now);
             true
         });
         self.note_dropped(all);
-        while !self.ready.is_empty() {
+        let mut kept = Vec::new();
+        while !self.ready.is_empty() && kept.is_empty() {
             let batch: Vec<_> = self.ready.drain(..self.ready.len().min(BATCH_MAX)).collect();
-            self.append(&batch, all);
+            kept = self.append(batch, all);
         }
+        if !kept.is_empty() && all {
+            self.meters.door.notes_dropped.add(kept.len() as u64);
+            tracing::error!("{} audit records are not kept: the store took nothing until the end", kept.len());
+        }
+        // They go first the next time.
+        kept.append(&mut self.ready);
+        self.ready = kept;
     }
 
     /// What was dropped is a record too: one at once, and then one per interval.
@@ -293,47 +380,63 @@ impl Scribe {
         let now = self.env.clock.now_us();
         for (reason, count) in [(reason::dropped::QUEUE_FULL, full), (reason::dropped::UNREACHABLE, unkept)] {
             if count > 0 {
-                self.ready.push((dropped(reason, count, now), 1));
+                self.ready.push(Ready { note: dropped(reason, count, now), count: 1, place: None });
             }
         }
     }
 
-    /// Gives a batch to the store, which may be busy for a while.
-    fn append(&mut self, notes: &[(Note, u64)], stopping: bool) {
+    /// Gives a batch to the store, which may be busy for a while. The audit notes that it did not take, to be given again.
+    fn append(&mut self, mut notes: Vec<Ready>, stopping: bool) -> Vec<Ready> {
         let attempts = if stopping { 3 } else { ATTEMPTS_MAX };
         let mut id = [0; 16];
         self.env.rng.fill(&mut id);
         for _ in 0..attempts {
-            let batch = match self.batch(notes) {
+            let batch = match self.batch(&notes) {
                 Ok(Some(batch)) => batch,
-                Ok(None) => break,
+                // Given again they would be no better.
+                Ok(None) => return self.lose(notes),
                 Err(error) => {
                     tracing::error!(%error, "the hub's own records could not be built");
-                    break;
+                    return self.lose(notes);
                 }
             };
             let append = Append { table: Table::Logs, id: BatchId(u128::from_be_bytes(id)), batch };
             match self.store.append_wait(append) {
                 Ok(_) => {
                     self.meters.door.notes_written.add(notes.len() as u64);
-                    return;
+                    return Vec::new();
                 }
                 Err(AppendError::Busy { retry_after, .. }) => std::thread::sleep(retry_after.min(PAUSE_MAX)),
+                Err(AppendError::TooLarge { .. }) if notes.len() > 1 => {
+                    let rest = notes.split_off(notes.len() / 2);
+                    let mut kept = self.append(notes, stopping);
+                    kept.extend(self.append(rest, stopping));
+                    return kept;
+                }
+                Err(error @ AppendError::TooLarge { .. }) => {
+                    tracing::error!(%error, "one of the hub's own records is not kept");
+                    return self.lose(notes);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the hub's own records are not kept");
                     break;
                 }
             }
         }
-        let count = notes.iter().map(|(_, count)| count).sum();
-        self.meters.door.notes_dropped.add(count);
-        self.unkept += count;
+        let (audits, others) = notes.into_iter().partition(|ready| ready.place.is_some());
+        self.lose(others);
+        audits
     }
 
-    fn batch(
-        &self,
-        notes: &[(Note, u64)],
-    ) -> Result<Option<arrow_array::RecordBatch>, arrow_schema::ArrowError> {
+    /// Counts notes that nobody will see.
+    fn lose(&mut self, notes: Vec<Ready>) -> Vec<Ready> {
+        let count = notes.iter().map(|ready| ready.count).sum();
+        self.meters.door.notes_dropped.add(count);
+        self.unkept += count;
+        Vec::new()
+    }
+
+    fn batch(&self, notes: &[Ready]) -> Result<Option<arrow_array::RecordBatch>, arrow_schema::ArrowError> {
         let now = self.env.clock.now_us();
         let mut builder = BatchBuilder::new(self.store.layout(Table::Logs), now, RecordLimits::default());
         let mut resource = vec![
@@ -349,7 +452,7 @@ impl Scribe {
         let resource = ResourceView { attributes: &resource, ..ResourceView::default() };
         inspector.resource(&resource, &mut builder);
         inspector.scope(&ScopeView { name: "threadline.door", ..ScopeView::default() }, &mut builder);
-        for (note, count) in notes {
+        for Ready { note, count, .. } in notes {
             let mut attributes: Vec<Attribute<'_>> =
                 note.fields.iter().map(|(key, field)| (*key, field.value())).collect();
             if note.merge.is_some() {
@@ -495,5 +598,51 @@ mod tests {
         // A hub that has stopped takes no more, and does not mind.
         journal.note(note(reason::authn::MISSING, 1));
         store.close().unwrap();
+    }
+
+    #[test]
+    fn an_audit_note_waits_for_a_store_that_takes_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let place = |journal: &Journal| runtime.block_on(journal.place(Duration::from_millis(5)));
+        let folder = tempfile::tempdir().unwrap();
+        let env = Env::local();
+        let meters = Arc::new(Meters::new());
+        let (journal, waiting) = Journal::new(env.clone(), Arc::clone(&meters));
+        for n in 0..AUDITS_MAX {
+            let audit = Note { merge: None, ..note(reason::authn::MISSING, n as u32) };
+            journal.audit(audit, place(&journal).unwrap());
+        }
+        assert!(place(&journal).is_none(), "there is no place, and nobody is let in who needs one");
+        // Nothing is kept on a disk that is full …
+        let full = Options { wal_segment_bytes: 4 << 20, disk_free_bytes_min: u64::MAX, ..Options::default() };
+        let busy = Store::open(&folder.path().join("a"), full, env.clone()).unwrap();
+        let mut scribe = Scribe::new(busy.clone(), "", env.clone(), Arc::clone(&meters), Gatekeeper::default());
+        let Waiting { queue, notes, .. } = waiting;
+        while let Ok(message) = notes.try_recv() {
+            let Message::Audit(note, place) = message else { panic!("audit notes only") };
+            scribe.ready.push(Ready { note: *note, count: 1, place: Some(place) });
+        }
+        scribe.ready.push(Ready { note: note(reason::authn::LOCKED, 1), count: 1, place: None });
+        scribe.write(true);
+        assert_eq!((scribe.ready.len(), meters.door.notes_dropped.get()), (AUDITS_MAX, 1 + AUDITS_MAX as u64));
+        assert!(place(&journal).is_none());
+        busy.close().unwrap();
+        // … and all of it on one that has room again.
+        let (store, _) = store(&folder.path().join("b"));
+        scribe.store = store.clone();
+        scribe.write(false);
+        assert!(scribe.ready.is_empty() && place(&journal).is_some());
+        let request = lang::parse("service:threadline event:security.authn.rejected").unwrap();
+        let guard = threadline_query::Guard::default();
+        let kept = threadline_query::counts::count(
+            &store.snapshot(),
+            Table::Logs,
+            &request,
+            TimeRange::default(),
+            &guard,
+        );
+        assert_eq!(kept.unwrap(), AUDITS_MAX as u64);
+        store.close().unwrap();
+        drop(queue);
     }
 }

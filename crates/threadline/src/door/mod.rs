@@ -5,6 +5,7 @@
 //! - *role*: what a caller may do; *endpoint*: a method of a path of a port, with the roles that it asks for;
 //! - *enforced*: a port asks who comes. It does as soon as there is a token (or, where records come in, a client CA);
 //!   before that it takes everybody, which is why such a hub does not listen beyond its own machine ([`exposure`]);
+//! - *session*: what stands for a token in a browser ([`sessions`]);
 //! - *note*: something that becomes one of the hub's own records ([`journal`]).
 //!
 //! It does not know what requests say, or where records lie.
@@ -12,6 +13,7 @@
 pub(crate) mod caller;
 pub(crate) mod certificate;
 mod exposure;
+pub(crate) mod forwarded;
 pub(crate) mod handshakes;
 pub(crate) mod journal;
 mod limiter;
@@ -21,8 +23,10 @@ pub(crate) mod notes;
 pub mod pattern;
 pub mod roles;
 mod senders;
+pub(crate) mod sessions;
 pub(crate) mod tls;
 pub mod tokens;
+mod uses;
 pub(crate) mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,16 +37,20 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use sha2::{Digest as _, Sha256};
 use threadline_model::sender::Sender;
+use threadline_query::lang::Network;
 use threadline_store::Env;
 
 use self::caller::{Caller, Peer};
+use self::forwarded::Forwarded;
 use self::journal::Journal;
 use self::limiter::Limiter;
-use self::names::{outcome, reason};
-use self::notes::Asked;
+use self::names::{method, outcome, reason};
+use self::notes::{Asked, Shown};
 use self::roles::{Endpoint, Port, Role, Roles};
 use self::senders::Senders;
+use self::sessions::Sessions;
 use self::tokens::{Token, TokenFault, TokenFile, Tokens};
+use self::uses::Uses;
 use crate::meters::Meters;
 use crate::settings::Settings;
 
@@ -99,6 +107,11 @@ pub(crate) struct Door {
     limiter: Limiter,
     hash_key: [u8; 32],
     senders: Senders,
+    sessions: Sessions,
+    uses: Uses,
+    file: TokenFile,
+    /// Who is believed when they say whom a request comes from.
+    proxies: Vec<Network>,
     meters: Arc<Meters>,
     pub(crate) journal: Journal,
 }
@@ -114,8 +127,14 @@ impl Door {
         meters: Arc<Meters>,
         journal: Journal,
     ) -> Result<Door, String> {
-        let tokens = TokenFile::of(&settings.data_dir).read()?;
+        let file = TokenFile::of(&settings.data_dir);
+        let tokens = file.read()?;
         exposure::check(settings, !tokens.is_empty())?;
+        // Only lists show it.
+        let used = file.read_uses().unwrap_or_else(|reason| {
+            tracing::warn!("it is not known when tokens were used last: {reason}");
+            Default::default()
+        });
         Ok(Door {
             had_tokens: AtomicBool::new(!tokens.is_empty()),
             tokens: RwLock::new(Arc::new(tokens)),
@@ -123,6 +142,10 @@ impl Door {
             limiter: Limiter::new(Arc::clone(&env.clock)),
             hash_key: hash_key(&env),
             senders: Senders::new(settings),
+            sessions: sessions(settings, &env),
+            uses: Uses::new(Arc::clone(&env.clock), used),
+            file,
+            proxies: settings.trusted_proxies.clone(),
             env,
             meters,
             journal,
@@ -131,13 +154,18 @@ impl Door {
 
     /// A door that is open, and keeps no records: of a process that reads a data folder.
     pub(crate) fn open(env: Env, meters: Arc<Meters>) -> Door {
+        let settings = Settings::default();
         Door {
             tokens: RwLock::default(),
             had_tokens: AtomicBool::new(false),
             client_ca: false,
             limiter: Limiter::new(Arc::clone(&env.clock)),
             hash_key: hash_key(&env),
-            senders: Senders::new(&Settings::default()),
+            senders: Senders::new(&settings),
+            sessions: sessions(&settings, &env),
+            uses: Uses::new(Arc::clone(&env.clock), Default::default()),
+            file: TokenFile::of(&settings.data_dir),
+            proxies: Vec::new(),
             journal: Journal::nowhere(env.clone(), Arc::clone(&meters)),
             env,
             meters,
@@ -146,6 +174,15 @@ impl Door {
 
     fn tokens(&self) -> Arc<Tokens> {
         Arc::clone(&self.tokens.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the token file again.
+    ///
+    /// # Errors
+    /// When it cannot be read; the tokens stay as they are.
+    pub(crate) fn reload_tokens(&self) -> Result<(), String> {
+        self.replace_tokens(self.file.read()?);
+        Ok(())
     }
 
     /// Puts other tokens in the place of those there are, and notes what is different.
@@ -185,11 +222,11 @@ impl Door {
             Ok(caller) => caller,
             // What everybody may see nobody is turned away from.
             Err(_) if endpoint.needs.is_empty() => Caller::without_token(peer, Roles::NONE),
-            Err(Unknown { reason, token }) => {
-                return Err(self.reject(reason, token.as_deref(), &peer, headers, asked));
-            }
+            Err(unknown) => return Err(self.reject(&unknown, &peer, asked)),
         };
+        self.note_use(&caller, asked);
         if endpoint.allows(caller.roles) {
+            self.check_page(endpoint, &caller, headers, asked)?;
             self.meters.door.admitted.add(1);
             return Ok(caller);
         }
@@ -210,52 +247,160 @@ impl Door {
             Some(_) if port.takes_records() => Roles::NONE.with(Role::Ingest),
             _ => Roles::NONE,
         };
-        let unknown = |reason| Unknown { reason, token: None };
-        let Some(text) = bearer(headers).map_err(unknown)? else {
+        let shown = headers.get(AUTHORIZATION).map(|value| self.hash_of(value.as_bytes()));
+        let unknown = |reason, token| Unknown { reason, token, method: method::BEARER, hash: shown.clone() };
+        let Some(text) = bearer(headers).map_err(|reason| unknown(reason, None))? else {
+            // A browser sends its cookie of itself: it stands for a token where people look at records, nowhere else.
+            if let (Port::Api, Some(cookie)) = (port, sessions::cookie(headers)) {
+                return self.by_session(peer, cookie);
+            }
             if by_certificate.is_empty() {
-                return Err(unknown(reason::authn::MISSING));
+                return Err(unknown(reason::authn::MISSING, None));
             }
             return Ok(Caller::without_token(Arc::clone(peer), by_certificate));
         };
-        match self.tokens().check(text, self.env.clock.now_us()) {
+        let token = self.tokens().check(text, self.env.clock.now_us()).map_err(|fault| {
+            let (reason, token) = reason_of(fault);
+            unknown(reason, token)
+        })?;
+        let roles = token.roles.and(by_certificate);
+        Ok(Caller { peer: Arc::clone(peer), token: Some(token), roles, session: None })
+    }
+
+    /// Who is known by the cookie of a session.
+    fn by_session(&self, peer: &Arc<Peer>, cookie: Result<&str, ()>) -> Result<Caller, Unknown> {
+        let hash = cookie.ok().map(|cookie| self.hash_of(cookie.as_bytes()));
+        let unknown = |reason, token| Unknown { reason, token, method: method::SESSION, hash };
+        let Ok(cookie) = cookie else { return Err(unknown(reason::authn::MALFORMED, None)) };
+        let Some((session, token_id)) = self.sessions.find(cookie) else {
+            // Idle, old, closed, of an earlier run of the hub, or never there: the cookie does not tell.
+            return Err(unknown(reason::authn::EXPIRED, None));
+        };
+        match self.tokens().good(&token_id, self.env.clock.now_us()) {
             Ok(token) => {
-                let roles = token.roles.and(by_certificate);
-                Ok(Caller { peer: Arc::clone(peer), token: Some(token), roles })
+                let roles = token.roles;
+                Ok(Caller { peer: Arc::clone(peer), token: Some(token), roles, session: Some(session) })
             }
-            Err(TokenFault::Malformed) => Err(unknown(reason::authn::MALFORMED)),
-            Err(TokenFault::Unknown) => Err(unknown(reason::authn::UNKNOWN_KEY)),
-            Err(TokenFault::WrongSecret) => Err(unknown(reason::authn::BAD_CREDENTIALS)),
-            Err(TokenFault::Expired(token)) => {
-                Err(Unknown { reason: reason::authn::EXPIRED, token: Some(token) })
-            }
-            Err(TokenFault::Revoked(token)) => {
-                Err(Unknown { reason: reason::authn::REVOKED, token: Some(token) })
+            Err(fault) => {
+                self.sessions.close(session);
+                let (reason, token) = reason_of(fault);
+                Err(unknown(reason, token))
             }
         }
     }
 
-    /// A keyed hash of what was shown as a token, to tell tokens apart that are not known.
-    fn hash_of(&self, headers: &HeaderMap) -> Option<String> {
-        let shown = headers.get(AUTHORIZATION)?.as_bytes();
-        let hash = Sha256::new().chain_update(self.hash_key).chain_update(shown).finalize();
-        Some(hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
-    }
-
-    fn reject(
+    /// What changes something by a session's cookie comes from the hub's own page: no other can set this header.
+    fn check_page(
         &self,
-        reason: &'static str,
-        token: Option<&Token>,
-        peer: &Peer,
+        endpoint: &Endpoint,
+        caller: &Caller,
         headers: &HeaderMap,
         asked: &Asked,
-    ) -> Refused {
-        let locked = self.limiter.failed(peer.address.ip());
+    ) -> Result<(), Refused> {
+        let changes = endpoint.method != "GET" && !endpoint.needs.is_empty();
+        let named = headers.get(sessions::CSRF_HEADER).is_some_and(|value| value == "1");
+        if caller.session.is_none() || !changes || named {
+            return Ok(());
+        }
+        self.meters.door.denied.add(1);
+        let (reason, resource) = (reason::authz::NO_PERMISSION, ("endpoint", endpoint.path));
+        let action = "change_without_csrf_header";
+        self.journal.note(notes::denied(reason, caller, asked, 403, action, resource, outcome::DENIED));
+        Err(Refused::Forbidden(
+            "this changes something, and came by a session's cookie: send the header `X-Threadline-CSRF: 1`"
+                .to_owned(),
+        ))
+    }
+
+    /// Opens a session for who shows a token: the cookie, and who it is.
+    pub(crate) fn open_session(
+        &self,
+        text: &str,
+        peer: Arc<Peer>,
+        asked: &Asked,
+    ) -> Result<(String, Caller), Refused> {
+        let token = self.tokens().check(text, self.env.clock.now_us()).map_err(|fault| {
+            let (reason, token) = reason_of(fault);
+            let hash = Some(self.hash_of(text.as_bytes()));
+            self.reject(&Unknown { reason, token, method: method::BEARER, hash }, &peer, asked)
+        })?;
+        let (cookie, session) = self.sessions.open(&token.id);
+        let (roles, secure) = (token.roles, peer.is_secure());
+        let caller = Caller { peer, token: Some(token), roles, session: Some(session) };
+        self.note_use(&caller, asked);
+        self.journal.note(notes::session("session.opened", &caller, asked));
+        Ok((sessions::set_cookie(&cookie, self.sessions.age_max(), secure), caller))
+    }
+
+    /// Ends the session that a caller came by. Whether it came by one.
+    pub(crate) fn close_session(&self, caller: &Caller, asked: &Asked) -> bool {
+        let closed = caller.session.is_some_and(|session| self.sessions.close(session));
+        if closed {
+            self.journal.note(notes::session("session.closed", caller, asked));
+        }
+        closed
+    }
+
+    /// Whether who was let in would be let in still: the token is good, the session goes on, the port is still open.
+    pub(crate) fn is_still_in(&self, caller: &Caller, port: Port) -> bool {
+        let Some(token) = &caller.token else {
+            return !self.enforced(port) || port.takes_records() && caller.peer.certificate.is_some();
+        };
+        self.tokens().good(&token.id, self.env.clock.now_us()).is_ok()
+            && caller.session.is_none_or(|session| self.sessions.keep(session).is_some())
+    }
+
+    /// Notes that somebody who says who they are has come in, as often as that is wanted.
+    fn note_use(&self, caller: &Caller, asked: &Asked) {
+        let (Some(method), Peer { server_port, .. }) = (caller.method(), &*caller.peer) else { return };
+        let token_id = caller.token.as_ref().map(|token| token.id.as_str());
+        let certificate = || caller.peer.certificate.as_ref().map(|certificate| certificate.identity.as_str());
+        let Some(who) = token_id.or_else(certificate) else { return };
+        // By cookie and by header are two things; a token and a certificate are never of one name.
+        let port = if method == method::SESSION { 0 } else { *server_port };
+        if let Some(count) = self.uses.seen(who, token_id, caller.peer.client(), port) {
+            self.journal.note(notes::authenticated(caller, asked, count));
+        }
+    }
+
+    /// Writes down when tokens were used last, if that has changed.
+    pub(crate) fn keep_uses(&self) {
+        let tokens = self.tokens();
+        if let Some(uses) = self.uses.changed(|id| tokens.get(id).is_some())
+            && let Err(reason) = self.file.write_uses(uses)
+        {
+            tracing::warn!("it is not kept when tokens were used last: {reason}");
+        }
+    }
+
+    /// The other end of the connection that a request came over, with what a trusted proxy says of it; this process where
+    /// there is no connection.
+    pub(crate) fn peer_of(&self, extensions: &http::Extensions, headers: &HeaderMap) -> Arc<Peer> {
+        let Some(peer) = extensions.get::<Arc<Peer>>() else { return Arc::new(Peer::own()) };
+        let forwarded = forwarded::forwarded(headers, &self.proxies, peer.address.ip());
+        if forwarded == Forwarded::default() {
+            return Arc::clone(peer);
+        }
+        Arc::new(Peer { forwarded, ..Peer::clone(peer) })
+    }
+
+    /// A keyed hash of what was shown as a token, to tell tokens apart that are not known.
+    fn hash_of(&self, shown: &[u8]) -> String {
+        let hash = Sha256::new().chain_update(self.hash_key).chain_update(shown).finalize();
+        hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn reject(&self, unknown: &Unknown, peer: &Peer, asked: &Asked) -> Refused {
+        let Unknown { reason, token, method, hash } = unknown;
+        let (reason, method) = (*reason, *method);
+        let locked = self.limiter.failed(peer.client());
         let refused = match locked {
             Some(retry_after) => Refused::Locked {
                 detail: "too many requests without a good token from this address: come again later".to_owned(),
                 retry_after,
             },
             None => Refused::Unauthenticated(match reason {
+                _ if method == method::SESSION => "the session is over: show the token again".to_owned(),
                 reason::authn::MISSING => {
                     "this needs a token: send `Authorization: Bearer tl_…`; `threadline token create` makes one"
                         .to_owned()
@@ -271,8 +416,9 @@ impl Door {
             counter.add(1);
         }
         let status = refused.http_status().as_u16();
-        let (id, hash) = (token.map(|token| token.id.as_str()), self.hash_of(headers));
-        self.journal.note(notes::rejected(reason, peer, asked, status, id, hash));
+        let token_id = token.as_ref().map(|token| token.id.as_str());
+        let shown = Shown { method, token_id, hash: hash.clone() };
+        self.journal.note(notes::rejected(reason, peer, asked, status, shown));
         refused
     }
 
@@ -302,6 +448,25 @@ impl Door {
 struct Unknown {
     reason: &'static str,
     token: Option<Arc<Token>>,
+    /// How they wanted to say it, and a keyed hash of what they showed.
+    method: &'static str,
+    hash: Option<String>,
+}
+
+/// What records call it, and the token where its secret is right.
+fn reason_of(fault: TokenFault) -> (&'static str, Option<Arc<Token>>) {
+    match fault {
+        TokenFault::Malformed => (reason::authn::MALFORMED, None),
+        TokenFault::Unknown => (reason::authn::UNKNOWN_KEY, None),
+        TokenFault::WrongSecret => (reason::authn::BAD_CREDENTIALS, None),
+        TokenFault::Expired(token) => (reason::authn::EXPIRED, Some(token)),
+        TokenFault::Revoked(token) => (reason::authn::REVOKED, Some(token)),
+    }
+}
+
+fn sessions(settings: &Settings, env: &Env) -> Sessions {
+    let (clock, rng) = (Arc::clone(&env.clock), Arc::clone(&env.rng));
+    Sessions::new(clock, rng, settings.session_idle, settings.session_max)
 }
 
 fn hash_key(env: &Env) -> [u8; 32] {
@@ -321,11 +486,6 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, &'static str> {
         return Err(reason::authn::MALFORMED);
     }
     Ok(Some(token.trim_start()))
-}
-
-/// The other end of the connection that a request came over; this process where there is none.
-pub(crate) fn peer_of(extensions: &http::Extensions) -> Arc<Peer> {
-    extensions.get::<Arc<Peer>>().cloned().unwrap_or_else(|| Arc::new(Peer::own()))
 }
 
 #[cfg(test)]

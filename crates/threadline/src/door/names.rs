@@ -4,15 +4,19 @@
 /// Names of events.
 pub(crate) mod event {
     pub(crate) const HANDSHAKE_FAILED: &str = "security.tls.handshake_failed";
+    pub(crate) const AUTHN_SUCCEEDED: &str = "security.authn.succeeded";
     pub(crate) const AUTHN_REJECTED: &str = "security.authn.rejected";
     pub(crate) const AUTHZ_DENIED: &str = "security.authz.denied";
     pub(crate) const ENDPOINT_UNKNOWN: &str = "security.endpoint.unknown";
     pub(crate) const AUDIT: &str = "security.audit";
     pub(crate) const DROPPED: &str = "telemetry.dropped";
+    pub(crate) const STARTED: &str = "service.started";
+    pub(crate) const STOPPING: &str = "service.stopping";
 }
 
 /// Events of one request: they have a trace.
-pub(crate) const OF_REQUESTS: [&str; 3] = [event::AUTHN_REJECTED, event::AUTHZ_DENIED, event::ENDPOINT_UNKNOWN];
+pub(crate) const OF_REQUESTS: [&str; 4] =
+    [event::AUTHN_SUCCEEDED, event::AUTHN_REJECTED, event::AUTHZ_DENIED, event::ENDPOINT_UNKNOWN];
 
 /// Keys of attributes.
 pub(crate) mod key {
@@ -34,6 +38,7 @@ pub(crate) mod key {
     pub(crate) const USER_ID: &str = "user.id";
     pub(crate) const USER_NAME: &str = "user.name";
     pub(crate) const USER_AGENT: &str = "user_agent.original";
+    pub(crate) const PROCESS_ID: &str = "process.pid";
     pub(crate) const QUERY: &str = "db.query.text";
     pub(crate) const ROWS: &str = "db.response.returned_rows";
     // Our own.
@@ -41,6 +46,7 @@ pub(crate) mod key {
     pub(crate) const ACTOR_TYPE: &str = "threadline.actor.type";
     pub(crate) const AUTHN_METHOD: &str = "threadline.authn.method";
     pub(crate) const AUTHZ_ACTION: &str = "threadline.authz.action";
+    pub(crate) const CONTRACT_VERSION: &str = "threadline.contract.version";
     pub(crate) const CONNECTION_ID: &str = "threadline.connection.id";
     /// How many things that happened a record stands for.
     pub(crate) const COUNT: &str = "threadline.count";
@@ -71,8 +77,12 @@ pub(crate) mod actor {
     pub(crate) const ANONYMOUS: &str = "anonymous";
 }
 
-/// Value of [`key::AUTHN_METHOD`].
-pub(crate) const BEARER: &str = "bearer";
+/// Values of [`key::AUTHN_METHOD`].
+pub(crate) mod method {
+    pub(crate) const BEARER: &str = "bearer";
+    pub(crate) const MTLS: &str = "mtls";
+    pub(crate) const SESSION: &str = "session";
+}
 /// Value of [`key::TLS_SIDE`].
 pub(crate) const SERVER_SIDE: &str = "server";
 /// Value of [`key::TOKEN_ISSUER`].
@@ -122,5 +132,10 @@ pub(crate) mod reason {
     pub(crate) mod dropped {
         pub(crate) const QUEUE_FULL: &str = "queue_full";
         pub(crate) const UNREACHABLE: &str = "unreachable";
+    }
+
+    /// Of [`STOPPING`](super::event::STOPPING).
+    pub(crate) mod stopping {
+        pub(crate) const REQUEST: &str = "request";
     }
 }

@@ -10,7 +10,7 @@ use super::caller::{Caller, Peer};
 use super::certificate::Certificate;
 use super::journal::{Field, MergeKey, Note};
 use super::limiter::source;
-use super::names::{BEARER, ISSUER, SERVER_SIDE, actor, event, key, outcome};
+use super::names::{ISSUER, SERVER_SIDE, actor, event, key, outcome, reason};
 
 /// Characters of a method that is noted.
 const METHOD_CHARS_MAX: usize = 32;
@@ -22,6 +22,7 @@ const DETAIL_CHARS_MAX: usize = 256;
 pub(crate) const QUERY_CHARS_MAX: usize = 2048;
 
 /// OTLP's numbers of severities.
+const INFO: i32 = 9;
 const INFO2: i32 = 10;
 const WARN: i32 = 13;
 
@@ -73,7 +74,7 @@ fn int(key: &'static str, value: impl Into<i64>) -> (&'static str, Field) {
 
 fn peer_fields(peer: &Peer) -> Vec<(&'static str, Field)> {
     let mut fields = address_fields(peer.address, peer.server_port);
-    fields.push(text(key::CLIENT_ADDRESS, peer.address.ip().to_canonical().to_string()));
+    fields.push(text(key::CLIENT_ADDRESS, peer.client().to_string()));
     if let Some(version) = peer.tls_version {
         fields.push(text(key::TLS_VERSION, version));
     }
@@ -88,9 +89,9 @@ fn address_fields(address: SocketAddr, server_port: u16) -> Vec<(&'static str, F
     ]
 }
 
-fn asked_fields(asked: &Asked, status: u16) -> Vec<(&'static str, Field)> {
-    let mut fields =
-        vec![text(key::METHOD, &asked.method), text(key::PATH, &asked.path), int(key::STATUS, status)];
+fn asked_fields(asked: &Asked, status: Option<u16>) -> Vec<(&'static str, Field)> {
+    let mut fields = vec![text(key::METHOD, &asked.method), text(key::PATH, &asked.path)];
+    fields.extend(status.map(|status| int(key::STATUS, status)));
     fields.extend(asked.route.map(|route| text(key::ROUTE, route)));
     fields.extend(asked.user_agent.as_ref().map(|agent| text(key::USER_AGENT, agent)));
     fields
@@ -106,7 +107,7 @@ fn certificate_fields(certificate: &Certificate) -> [(&'static str, Field); 4] {
 }
 
 fn merge(event: &'static str, reason: &'static str, peer: &Peer, subject: String) -> Option<MergeKey> {
-    Some(MergeKey { event, reason, source: source(peer.address.ip()), port: peer.server_port, subject })
+    Some(MergeKey { event, reason, source: source(peer.client()), port: peer.server_port, subject })
 }
 
 /// A handshake that failed.
@@ -131,7 +132,7 @@ pub(crate) fn handshake_failed(
         severity: WARN,
         body: format!(
             "TLS handshake with {} on port {server_port} failed: {reason} ({})",
-            peer.shown(),
+            peer.client(),
             cut(detail, DETAIL_CHARS_MAX)
         ),
         fields,
@@ -141,30 +142,120 @@ pub(crate) fn handshake_failed(
     }
 }
 
-/// Who could not say who they are. `token_id` is that of a token whose secret was right.
+/// What was shown to say who somebody is.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown<'a> {
+    /// How.
+    pub(crate) method: &'static str,
+    /// Of a token whose secret was right.
+    pub(crate) token_id: Option<&'a str>,
+    /// A keyed hash of it.
+    pub(crate) hash: Option<String>,
+}
+
+/// Who has said who they are, at an address and port: so often since the last note of the same.
+pub(crate) fn authenticated(caller: &Caller, asked: &Asked, count: u64) -> Note {
+    let mut fields = peer_fields(&caller.peer);
+    fields.extend(asked_fields(asked, None));
+    fields.extend(caller_fields(caller));
+    fields.extend([
+        text(key::OUTCOME, outcome::SUCCESS),
+        int(key::COUNT, i64::try_from(count).unwrap_or(i64::MAX)),
+    ]);
+    fields.extend(caller.method().map(|method| text(key::AUTHN_METHOD, method)));
+    if caller.token.is_some() {
+        fields.push(text(key::TOKEN_ISSUER, ISSUER));
+    }
+    Note {
+        event: event::AUTHN_SUCCEEDED,
+        severity: INFO,
+        body: format!("{} came in from {}", caller.who(), caller.peer.client()),
+        fields,
+        merge: None,
+        trace: asked.trace,
+        at_us: 0,
+    }
+}
+
+/// A session of a browser begins or ends.
+pub(crate) fn session(action: &str, caller: &Caller, asked: &Asked) -> Note {
+    let mut fields = peer_fields(&caller.peer);
+    fields.extend(asked_fields(asked, Some(200)));
+    fields.extend(caller_fields(caller));
+    fields.extend([
+        text(key::ACTION, action),
+        text(key::RESOURCE_TYPE, "session"),
+        text(key::OUTCOME, outcome::SUCCESS),
+    ]);
+    Note {
+        event: event::AUDIT,
+        severity: INFO2,
+        body: format!("{action} by {} from {}", caller.who(), caller.peer.client()),
+        fields,
+        merge: None,
+        trace: asked.trace,
+        at_us: 0,
+    }
+}
+
+/// The hub is ready: how long that took, and the contract that it checks by.
+pub(crate) fn started(took: Duration, contract_version: &str) -> Note {
+    let mut fields =
+        vec![int(key::PROCESS_ID, std::process::id()), (key::DURATION_S, Field::Double(took.as_secs_f64()))];
+    if !contract_version.is_empty() {
+        fields.push(text(key::CONTRACT_VERSION, contract_version));
+    }
+    Note {
+        event: event::STARTED,
+        severity: INFO,
+        body: format!("threadline {} is ready", env!("CARGO_PKG_VERSION")),
+        fields,
+        merge: None,
+        trace: None,
+        at_us: 0,
+    }
+}
+
+/// The hub begins to stop, after so long.
+pub(crate) fn stopping(ran: Duration) -> Note {
+    Note {
+        event: event::STOPPING,
+        severity: INFO,
+        body: format!("threadline {} stops", env!("CARGO_PKG_VERSION")),
+        fields: vec![
+            text(key::REASON, reason::stopping::REQUEST),
+            (key::DURATION_S, Field::Double(ran.as_secs_f64())),
+        ],
+        merge: None,
+        trace: None,
+        at_us: 0,
+    }
+}
+
+/// Who could not say who they are.
 pub(crate) fn rejected(
     reason: &'static str,
     peer: &Peer,
     asked: &Asked,
     status: u16,
-    token_id: Option<&str>,
-    token_hash: Option<String>,
+    shown: Shown<'_>,
 ) -> Note {
+    let Shown { method, token_id, hash } = shown;
     let mut fields = peer_fields(peer);
-    fields.extend(asked_fields(asked, status));
+    fields.extend(asked_fields(asked, Some(status)));
     fields.extend([
         text(key::REASON, reason),
         text(key::OUTCOME, outcome::FAILURE),
-        text(key::AUTHN_METHOD, BEARER),
+        text(key::AUTHN_METHOD, method),
     ]);
-    fields.extend(token_hash.map(|hash| text(key::TOKEN_HASH, hash)));
+    fields.extend(hash.map(|hash| text(key::TOKEN_HASH, hash)));
     if let Some(id) = token_id {
         fields.extend([text(key::TOKEN_ISSUER, ISSUER), text(key::USER_ID, format!("token:{id}"))]);
     }
     Note {
         event: event::AUTHN_REJECTED,
         severity: WARN,
-        body: format!("{} {} from {} not let in: {reason}", asked.method, asked.path, peer.shown()),
+        body: format!("{} {} from {} not let in: {reason}", asked.method, asked.path, peer.client()),
         fields,
         merge: merge(event::AUTHN_REJECTED, reason, peer, token_id.unwrap_or_default().to_owned()),
         trace: asked.trace,
@@ -183,7 +274,7 @@ pub(crate) fn denied(
     outcome: &'static str,
 ) -> Note {
     let mut fields = peer_fields(&caller.peer);
-    fields.extend(asked_fields(asked, status));
+    fields.extend(asked_fields(asked, Some(status)));
     fields.extend(caller_fields(caller));
     fields.extend([
         text(key::REASON, reason),
@@ -198,7 +289,7 @@ pub(crate) fn denied(
         body: format!(
             "{} from {} may not {} {} {}",
             caller.who(),
-            caller.peer.shown(),
+            caller.peer.client(),
             action.replace('_', " "),
             resource.0,
             cut(resource.1, PATH_CHARS_MAX)
@@ -213,12 +304,12 @@ pub(crate) fn denied(
 /// A request for what there is not.
 pub(crate) fn endpoint_unknown(reason: &'static str, peer: &Peer, asked: &Asked, status: u16) -> Note {
     let mut fields = peer_fields(peer);
-    fields.extend(asked_fields(asked, status));
+    fields.extend(asked_fields(asked, Some(status)));
     fields.extend([text(key::REASON, reason), text(key::OUTCOME, outcome::FAILURE)]);
     Note {
         event: event::ENDPOINT_UNKNOWN,
         severity: WARN,
-        body: format!("{} {} from {}: {reason}", asked.method, asked.path, peer.shown()),
+        body: format!("{} {} from {}: {reason}", asked.method, asked.path, peer.client()),
         fields,
         merge: merge(event::ENDPOINT_UNKNOWN, reason, peer, String::new()),
         trace: asked.trace,
@@ -249,7 +340,7 @@ pub(crate) struct Ended {
 pub(crate) fn query(caller: &Caller, asked: &Asked, action: &str, query: &str, ended: Ended) -> Note {
     let Ended { status, outcome, rows, took } = ended;
     let mut fields = peer_fields(&caller.peer);
-    fields.extend(asked_fields(asked, status));
+    fields.extend(asked_fields(asked, Some(status)));
     fields.extend(caller_fields(caller));
     fields.extend([
         text(key::ACTION, action),
@@ -264,7 +355,7 @@ pub(crate) fn query(caller: &Caller, asked: &Asked, action: &str, query: &str, e
     Note {
         event: event::AUDIT,
         severity: INFO2,
-        body: format!("{action} by {} from {}: {outcome}, {rows} rows", caller.who(), caller.peer.shown()),
+        body: format!("{action} by {} from {}: {outcome}, {rows} rows", caller.who(), caller.peer.client()),
         fields,
         merge: None,
         trace: asked.trace,

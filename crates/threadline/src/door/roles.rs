@@ -144,6 +144,7 @@ const READ: &[Role] = &[Role::Read];
 const SEE: &[Role] = &[Role::Read, Role::Operate];
 const OPERATE: &[Role] = &[Role::Operate];
 const ADMIN: &[Role] = &[Role::Admin];
+const ANY: &[Role] = &Role::ALL;
 const EVERYBODY: &[Role] = &[];
 
 /// All endpoints.
@@ -174,6 +175,9 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     endpoint(Port::Api, "GET", "/api/v1/rules", READ),
     endpoint(Port::Api, "POST", "/api/v1/rules/backtest", READ),
     endpoint(Port::Api, "GET", "/api/v1/detection", SEE),
+    endpoint(Port::Api, "POST", "/api/v1/session", EVERYBODY),
+    endpoint(Port::Api, "GET", "/api/v1/session", ANY),
+    endpoint(Port::Api, "DELETE", "/api/v1/session", ANY),
     endpoint(Port::Api, "GET", "/api/v1/stats", SEE),
     endpoint(Port::Api, "GET", "/metrics", OPERATE),
     endpoint(Port::Api, "POST", "/api/v1/erase", ADMIN),

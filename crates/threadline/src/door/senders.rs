@@ -101,7 +101,7 @@ mod tests {
             Tokens::default().create(new, 1, &*threadline_store::Env::local().rng).unwrap().1
         });
         let peer = Peer { certificate, ..Peer::own() };
-        Caller { peer: Arc::new(peer), token, roles: Roles::ALL }
+        Caller { peer: Arc::new(peer), token, roles: Roles::ALL, session: None }
     }
 
     #[test]

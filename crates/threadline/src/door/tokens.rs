@@ -4,6 +4,7 @@
 //! - *token*: `tl_`, an id of 12 hex digits, `_`, and a *secret* of 256 random bits in base64url. Whoever has it may
 //!   do what its roles say. It is shown once, when it is made;
 //! - *entry*: what is kept of a token: its id, name, roles, times, and the SHA-256 of the secret;
+//! - *uses file*: `tokens.used.json` beside it: when each token was used last. The hub writes it, at most once a minute;
 //! - *token file*: `tokens.json` in the data folder; all entries. The command line writes it, also while a hub runs,
 //!   which notices and reads it again.
 //!
@@ -13,7 +14,7 @@
 //!
 //! This module does not know requests, and of time only what it is told.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -32,6 +33,8 @@ use super::roles::{Role, Roles};
 
 /// Name of the token file.
 pub const FILE_NAME: &str = "tokens.json";
+/// Name of the uses file.
+pub const USES_FILE_NAME: &str = "tokens.used.json";
 /// Bytes of a token file.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Entries of a token file.
@@ -136,6 +139,21 @@ impl Tokens {
         self.entries.get(id)
     }
 
+    /// The entry with this id, when its token is good now.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn good(&self, id: &str, now_us: i64) -> Result<Arc<Token>, TokenFault> {
+        let token = self.entries.get(id).ok_or(TokenFault::Unknown)?;
+        if token.revoked_us.is_some() {
+            return Err(TokenFault::Revoked(Arc::clone(token)));
+        }
+        if token.expires_us.is_some_and(|end| end <= now_us) {
+            return Err(TokenFault::Expired(Arc::clone(token)));
+        }
+        Ok(Arc::clone(token))
+    }
+
     /// The entry of a token that is good now.
     ///
     /// # Errors
@@ -150,13 +168,7 @@ impl Tokens {
         if !same {
             return Err(TokenFault::WrongSecret);
         }
-        if token.revoked_us.is_some() {
-            return Err(TokenFault::Revoked(Arc::clone(token)));
-        }
-        if token.expires_us.is_some_and(|end| end <= now_us) {
-            return Err(TokenFault::Expired(Arc::clone(token)));
-        }
-        Ok(Arc::clone(token))
+        self.good(&token.id, now_us)
     }
 
     /// Makes a token. Its text, which is kept nowhere, and its entry.
@@ -269,6 +281,13 @@ struct Entry {
     expires: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revoked: Option<String>,
+}
+
+/// A uses file as it is written.
+#[derive(Serialize, Deserialize)]
+struct UsesDocument {
+    version: u32,
+    used: BTreeMap<String, String>,
 }
 
 /// A time as it is written.
@@ -392,13 +411,42 @@ impl TokenFile {
             .map_err(|error| failed(error.into()))?;
         let mut tokens = self.read()?;
         let outcome = change(&mut tokens)?;
-        self.replace(&write(&tokens)?).map_err(failed)?;
+        self.replace(FILE_NAME, &write(&tokens)?).map_err(failed)?;
         drop(lock);
         Ok(outcome)
     }
 
-    fn replace(&self, text: &str) -> io::Result<()> {
-        let beside = self.folder.join("tokens.json.new");
+    /// When tokens were used last, by id, µs: as the hub knew it when it wrote so last. Nothing where nobody wrote.
+    ///
+    /// # Errors
+    /// When the uses file cannot be read or is none.
+    pub fn read_uses(&self) -> Result<BTreeMap<String, i64>, String> {
+        let path = self.folder.join(USES_FILE_NAME);
+        let wrong = |reason: String| format!("{}: {reason}", path.display());
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            other => other.map_err(|error| wrong(error.to_string()))?,
+        };
+        let mut text = String::new();
+        file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(|error| wrong(error.to_string()))?;
+        let document: UsesDocument = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        document.used.into_iter().map(|(id, time)| Ok((id, read_time(&time).map_err(wrong)?))).collect()
+    }
+
+    /// Writes the uses file.
+    ///
+    /// # Errors
+    /// When it cannot be written; what was there stays.
+    pub fn write_uses(&self, uses: BTreeMap<String, i64>) -> Result<(), String> {
+        let failed = |error: String| format!("{}: {error}", self.folder.join(USES_FILE_NAME).display());
+        let used = uses.into_iter().map(|(id, us)| (id, write_time(us))).collect();
+        let text = serde_json::to_string_pretty(&UsesDocument { version: 1, used });
+        let text = text.map_err(|error| failed(error.to_string()))? + "\n";
+        self.replace(USES_FILE_NAME, &text).map_err(|error| failed(error.to_string()))
+    }
+
+    fn replace(&self, name: &str, text: &str) -> io::Result<()> {
+        let beside = self.folder.join(format!("{name}.new"));
         let mut file = private(&beside)?;
         // Whoever makes a token as root makes it for the hub, whose folder it is.
         let owner = std::fs::metadata(&self.folder)?;
@@ -406,7 +454,7 @@ impl TokenFile {
         file.set_len(0)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        std::fs::rename(&beside, self.path())?;
+        std::fs::rename(&beside, self.folder.join(name))?;
         File::open(&self.folder)?.sync_all()
     }
 }
@@ -500,6 +548,10 @@ mod tests {
         assert_eq!(std::fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
         file.change(|tokens| tokens.revoke(&token.id, 5)).unwrap();
         assert_eq!(file.read().unwrap().list()[0].revoked_us, Some(5));
+        let uses = BTreeMap::from([(token.id.clone(), 1_790_000_000_123_456)]);
+        assert!(file.read_uses().unwrap().is_empty());
+        file.write_uses(uses.clone()).unwrap();
+        assert_eq!(file.read_uses().unwrap(), uses);
         // A change that fails changes nothing.
         assert!(file.change(|_| Err::<(), _>("no".to_owned())).is_err());
         assert_eq!(file.read().unwrap().list().len(), 1);

@@ -1,6 +1,6 @@
 //! Notices that files of the door have changed, and has them read again: tokens, certificates, authorities.
 //!
-//! Files are looked at, not subscribed to: a look every second costs nothing, works on every file system, and sees a
+//! Files are looked at, not subscribed to: a look four times a second costs nothing, works on every file system, and sees a
 //! secret that is mounted anew by swapping a link.
 
 use std::os::unix::fs::MetadataExt as _;
@@ -13,18 +13,22 @@ use super::tls::Tls;
 use super::tokens::TokenFile;
 
 /// How often is looked.
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_millis(250);
+/// How often it is written down when tokens were used last.
+const USES_EVERY: u32 = 240;
 
 /// Looks at the files of the door again and again, for as long as the runtime that it runs on.
 pub(crate) async fn keep_fresh(door: Arc<Door>, file: TokenFile, tls: Option<Arc<Tls>>) {
     let mut tokens = Watched::new([file.path()]);
     let mut certificates = Watched::new(tls.iter().flat_map(|tls| tls.paths()));
-    loop {
-        if tokens.changed() {
-            match file.read() {
-                Ok(read) => door.replace_tokens(read),
-                Err(reason) => tracing::error!("the tokens stay as they are: {reason}"),
-            }
+    for look in 0_u32.. {
+        if tokens.changed()
+            && let Err(reason) = door.reload_tokens()
+        {
+            tracing::error!("the tokens stay as they are: {reason}");
+        }
+        if look % USES_EVERY == USES_EVERY - 1 {
+            door.keep_uses();
         }
         if let Some(tls) = &tls
             && certificates.changed()

@@ -17,10 +17,10 @@ use threadline_model::sender::Sender;
 use super::compression::Encoding;
 use super::reply::code;
 use super::{Content, Delivery, Intake, Receipt, Refusal, body, client_batch_id};
+use crate::door::Door;
 use crate::door::names::reason::endpoint as reason;
 use crate::door::notes::Asked;
 use crate::door::roles::{self, Port};
-use crate::door::{Door, peer_of};
 use crate::meters::Transport;
 use crate::serve::{Handler, discard};
 
@@ -54,7 +54,7 @@ impl Handler for Endpoint {
         if let Some(response) = not_grpc(&request) {
             return response;
         }
-        let peer = peer_of(request.extensions());
+        let peer = self.door.peer_of(request.extensions(), request.headers());
         let mut asked = Asked::of(request.method(), request.uri(), request.headers());
         let path = request.uri().path();
         let signal = match path {

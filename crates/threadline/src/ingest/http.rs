@@ -21,7 +21,7 @@ use super::{Content, Delivery, Intake, Receipt, Refusal, body, client_batch_id};
 use crate::door::names::reason::endpoint as reason;
 use crate::door::notes::Asked;
 use crate::door::roles::{self, Port};
-use crate::door::{Door, Refused, peer_of};
+use crate::door::{Door, Refused};
 use crate::meters::Transport;
 use crate::serve::{Handler, discard};
 
@@ -82,7 +82,7 @@ impl Endpoint {
 
     async fn route(&self, request: Request<Incoming>) -> Response<Body> {
         let format = format_of(request.headers());
-        let peer = peer_of(request.extensions());
+        let peer = self.door.peer_of(request.extensions(), request.headers());
         let mut asked = Asked::of(request.method(), request.uri(), request.headers());
         let signal = match request.uri().path() {
             "/v1/logs" => Some(Signal::Logs),

@@ -1,12 +1,13 @@
 //! How values of settings are written: sizes, durations, addresses, lists, retention rules.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use threadline_contract::Policy;
 use threadline_contract::rules::{Action, Rule};
 use threadline_model::schema::Table;
+use threadline_query::lang::Network;
 use threadline_store::RetentionRule;
 
 use super::nearest;
@@ -68,6 +69,8 @@ kinds! {
     Verdict = "verdict";
     /// Who may write as which services.
     Senders = "senders";
+    /// IP networks.
+    Networks = "networks";
 }
 
 /// Whether senders must show a certificate.
@@ -124,6 +127,11 @@ pub const WRITTEN: &[(&str, &str, &str)] = &[
     ),
     (Demand::NAME, "`required` or `optional`", "optional"),
     (Verdict::NAME, "`refuse` or `flag`", "flag"),
+    (
+        Networks::NAME,
+        "IP addresses and networks (CIDR): a list in the file, commas elsewhere",
+        "10.0.0.0/8,2001:db8::1",
+    ),
     (
         Senders::NAME,
         "`[[senders]]` tables in the file, `services` a text with spaces between names; elsewhere `key=value` with commas, \
@@ -367,6 +375,29 @@ fn parse_sender(text: &str) -> Result<SenderRule, String> {
         return Err("a name in a sender rule is too long".to_owned());
     }
     Ok(rule)
+}
+
+impl Kind<Vec<Network>> for Networks {
+    fn parse(text: &str) -> Result<Vec<Network>, String> {
+        let network = |text: &str| {
+            let (address, bits) = text.split_once('/').map_or((text, None), |(a, bits)| (a, Some(bits)));
+            let address: IpAddr = address.parse().ok()?;
+            let width = if address.is_ipv4() { 32 } else { 128 };
+            Network::new(address, bits.map_or(Some(width), |bits| bits.parse().ok())?)
+        };
+        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        words
+            .map(|word| {
+                network(word).ok_or_else(|| {
+                    format!("`{word}` is no network: write one such as `10.0.0.0/8` or `192.0.2.1`")
+                })
+            })
+            .collect()
+    }
+
+    fn write(value: &Vec<Network>) -> String {
+        value.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
 }
 
 impl Kind<Policy> for Actions {

@@ -60,6 +60,8 @@ fn values_are_written_as_people_write_them() {
         ("tls_cert", "", ""),
         ("environment", "prod-eu", "prod-eu"),
         ("senders", "identity=a, services=b  c-*;", "identity=a,services=b c-*"),
+        ("trusted_proxies", "10.1.2.3/8, 192.0.2.1,2001:db8::/32", "10.0.0.0/8,192.0.2.1,2001:db8::/32"),
+        ("audit_wait", "0s", "0s"),
     ] {
         let name = TABLE.iter().find(|setting| setting.name == name).unwrap().name;
         let effective = load("", &[], &[(name, text)]).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -122,6 +124,13 @@ fn wrong_settings_say_what_is_wrong_and_where() {
             &[],
             "t.toml: environment = `a b`: write at most 64 letters, digits, `-`, `_`, `.`",
         ),
+        (
+            "trusted_proxies = [\"10.0.0.0/33\"]",
+            &[],
+            "t.toml: trusted_proxies = `10.0.0.0/33`: `10.0.0.0/33` is no network: write one such as `10.0.0.0/8` or \
+             `192.0.2.1`",
+        ),
+        ("", &[("session_max", "0s")], "session_idle and session_max must be longer than 0s"),
         ("", &[("tls_cert", "c")], "tls_cert and tls_key belong together: set both or none"),
         ("", &[("tls_client_ca", "c")], "tls_client_ca needs TLS: set tls_cert and tls_key"),
         (

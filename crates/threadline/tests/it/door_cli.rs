@@ -69,7 +69,7 @@ fn tokens_are_made_listed_and_revoked() {
         (&["revoke", "nobody"], 1, "there is no token"),
         (&["revoke", "shop"], 0, "is revoked"),
         (&["list"], 0, "revoked"),
-        (&["list", "-o", "csv"], 0, "id,name,roles,services,created,expires,state"),
+        (&["list", "-o", "csv"], 0, "id,name,roles,services,created,expires,state,used"),
         (&["list", "-o", "json"], 0, "\"name\":\"grafana\""),
     ] {
         let said = token(arguments);

@@ -27,10 +27,11 @@ pub(crate) fn settings(data: &Path) -> Settings {
         api_address: free,
         wal_segment_bytes: 4 << 20,
         disk_free_bytes_min: 1 << 20,
-        // Or each look at the records would add one.
+        // Or each look at the records would add one, and each start.
         audit_queries: false,
         // What it finds would be among the records.
         detection: false,
+        record_lifecycle: false,
         ..Settings::default()
     }
 }

@@ -17,4 +17,5 @@ mod otlp_http;
 mod pki;
 mod process;
 mod senders;
+mod sessions;
 mod tls;

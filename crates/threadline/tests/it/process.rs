@@ -27,8 +27,12 @@ impl Process {
     /// Starts a hub on a data folder with further settings, and waits until it is healthy.
     pub(crate) fn start(data: &Path, settings: &[(&'static str, &str)]) -> Process {
         let (grpc, http, api) = (free(), free(), free());
-        // Or each look at the records would add one, and what is found too.
-        let quiet = [("THREADLINE_AUDIT_QUERIES", "false"), ("THREADLINE_DETECTION", "false")];
+        // Or each look at the records would add one, and each start, and what is found.
+        let quiet = [
+            ("THREADLINE_AUDIT_QUERIES", "false"),
+            ("THREADLINE_RECORD_LIFECYCLE", "false"),
+            ("THREADLINE_DETECTION", "false"),
+        ];
         let mut all: Vec<(&'static str, String)> =
             quiet.iter().chain(settings).map(|(name, value)| (*name, (*value).to_owned())).collect();
         all.push(("THREADLINE_DATA_DIR", data.display().to_string()));
@@ -72,10 +76,15 @@ impl Process {
         }
     }
 
+    /// Sends the hub a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
     /// Asks the hub to end, and waits until it has; fails if it ends in error.
     pub(crate) fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("TERM");
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
