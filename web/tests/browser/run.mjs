@@ -52,6 +52,9 @@ const PLACES = [
   ['sql', `/sql?q=${encodeURIComponent("SELECT service, count(*) AS n FROM logs GROUP BY service ORDER BY n DESC")}`, '[role=gridcell]'],
   ['contract', '/contract', '.sender'],
   ['contract-events', '/contract?tab=events', '.sender'],
+  ['detection', '/detection', '.finding, .empty'],
+  ['detection-rules', '/detection?tab=rules', 'button.rule'],
+  ['detection-backtest', '/detection?tab=backtest', 'textarea'],
   ['hub', '/hub', '.figures'],
   ['nowhere', '/trace/00000000000000000000000000000001', '.empty'],
 ];
@@ -426,7 +429,7 @@ await test('keyboard: from anywhere to anywhere, and the sheet says how', async 
   await page.keyboard.press('j');
   await page.keyboard.press('j');
   await page.waitForSelector('[role=row][aria-rowindex="2"][aria-selected=true]');
-  for (const [key, path] of [['t', '/traces'], ['v', '/services'], ['q', '/sql'], ['c', '/contract'], ['h', '/hub'], ['s', '/search']]) {
+  for (const [key, path] of [['t', '/traces'], ['v', '/services'], ['q', '/sql'], ['c', '/contract'], ['d', '/detection'], ['h', '/hub'], ['s', '/search']]) {
     await page.locator('#main').focus();
     await page.keyboard.press('g');
     await page.keyboard.press(key);

@@ -569,6 +569,7 @@ pub(crate) static OPERATIONS: &[Operation] = &[
     page("page_services", "/services", &[]),
     page("page_sql", "/sql", &[]),
     page("page_contract", "/contract", &[]),
+    page("page_detection", "/detection", &[]),
     page("page_hub", "/hub", &[]),
     Operation {
         id: Id::Asset,

@@ -188,6 +188,7 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     endpoint(Port::Api, "GET", "/services", EVERYBODY),
     endpoint(Port::Api, "GET", "/sql", EVERYBODY),
     endpoint(Port::Api, "GET", "/contract", EVERYBODY),
+    endpoint(Port::Api, "GET", "/detection", EVERYBODY),
     endpoint(Port::Api, "GET", "/hub", EVERYBODY),
     endpoint(Port::Api, "GET", "/assets/{file}", EVERYBODY),
     endpoint(Port::Api, "GET", "/healthz", EVERYBODY),
