@@ -49,11 +49,14 @@ pub(crate) fn run(options: &[&str]) -> Result<()> {
 /// Builds the fleet's binary and returns where it lies.
 fn build(profile: Profile) -> Result<PathBuf> {
     let mut cargo = tools::cargo();
-    cargo.args(["build", "--quiet", "--package", "threadline-demo", "--bin", "fleet"]);
     let folder = match profile {
-        Profile::Dev => "debug",
+        // As the tests build it: any other choice of packages has other features, and much would be built again.
+        Profile::Dev => {
+            cargo.args(["test", "--quiet", "--workspace", "--test", "fleet", "--no-run"]);
+            "debug"
+        }
         Profile::Release | Profile::Dist => {
-            cargo.arg("--release");
+            cargo.args(["build", "--quiet", "--package", "threadline-demo", "--bin", "fleet", "--release"]);
             "release"
         }
     };

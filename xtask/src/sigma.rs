@@ -8,7 +8,8 @@ use crate::{Result, packages, run, tools};
 pub(crate) fn run() -> Result<()> {
     let python = packages::sigma()?;
     let mut cargo = tools::cargo();
-    run::show(cargo.args(["build", "-p", "threadline-detect", "--example", "hits"]))?;
+    // All packages: a part of them would have other features, and much would be built again.
+    run::show(cargo.args(["build", "--workspace", "--example", "hits"]))?;
     let mut oracle = Command::new(python);
     oracle.arg(crate::root().join("xtask/sigma/oracle.py")).arg(tools::target().join("debug/examples/hits"));
     match tools::shared_data() {

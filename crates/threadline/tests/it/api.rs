@@ -329,9 +329,16 @@ fn the_page_has_a_strict_policy_and_its_files_never_change() {
     let folder = tempfile::tempdir().unwrap();
     let hub = start(folder.path());
     let page = get_ok(&hub, "/");
-    for path in
-        ["/search?q=a&since=4h", "/traces", "/trace/abc?span=1", "/services", "/sql", "/contract", "/detection", "/hub"]
-    {
+    for path in [
+        "/search?q=a&since=4h",
+        "/traces",
+        "/trace/abc?span=1",
+        "/services",
+        "/sql",
+        "/contract",
+        "/detection",
+        "/hub",
+    ] {
         let other = get_ok(&hub, path);
         assert_eq!(other.body, page.body, "{path}");
         let policy = other.headers["content-security-policy"].to_str().unwrap();
