@@ -289,18 +289,21 @@ fn convert(value: &Value) -> TestValue {
 fn process_events(files: &[(String, String)]) -> Result<Vec<Map<String, Value>>, Failure> {
     let mut out = Vec::new();
     for (_, text) in files {
-        let event: Value = serde_json::from_str(text)?;
-        let event = event.get("Event").unwrap_or(&event);
-        let mut fields = Map::new();
-        for part in ["System", "EventData"] {
-            for (key, value) in event.get(part).and_then(Value::as_object).into_iter().flatten() {
-                if !value.is_object() && !value.is_null() {
-                    fields.insert(key.clone(), value.clone());
+        // Objects stand one after another.
+        for event in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
+            let event = event?;
+            let event = event.get("Event").unwrap_or(&event);
+            let mut fields = Map::new();
+            for part in ["System", "EventData"] {
+                for (key, value) in event.get(part).and_then(Value::as_object).into_iter().flatten() {
+                    if !value.is_object() && !value.is_null() {
+                        fields.insert(key.clone(), value.clone());
+                    }
                 }
             }
-        }
-        if fields.contains_key("CommandLine") && fields.contains_key("Image") {
-            out.push(fields);
+            if fields.contains_key("CommandLine") && fields.contains_key("Image") {
+                out.push(fields);
+            }
         }
     }
     if out.is_empty() { Err("no process creations in regression_data".into()) } else { Ok(out) }
@@ -353,12 +356,14 @@ fn requests() -> (Vec<Map<String, Value>>, Vec<Map<String, Value>>) {
         let agent = agents[random(4) as usize];
         let user = format!("user-{}", random(5000));
         let duration = random(900) as f64 / 1000.0;
+        let service = ["gateway", "orders", "carts", "users"][random(4) as usize];
+        let outcome = if status < 400 { "success" } else { "failure" };
         let mut own = json!({
-            "service.name": ["gateway", "orders", "carts", "users"][random(4) as usize],
+            "service.name": service,
             "event_name": "request.finished", "severity_number": 9, "body": format!("{method} {route} {status}"),
             "http.request.method": method, "http.route": route, "url.path": path, "http.response.status_code": status,
             "client.address": client, "user_agent.original": agent, "user.id": user,
-            "threadline.outcome": if status < 400 { "success" } else { "failure" }, "threadline.duration_s": duration,
+            "threadline.outcome": outcome, "threadline.duration_s": duration,
             "threadline.request.id": format!("{number:032x}"),
         });
         let uri = if query.is_empty() { path.clone() } else { format!("{path}?{query}") };

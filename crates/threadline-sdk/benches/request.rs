@@ -3,6 +3,8 @@
 //!
 //! `cargo bench -p threadline-sdk`. The exporter's threads share the machine's cores with what is measured.
 
+#![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::LazyLock;

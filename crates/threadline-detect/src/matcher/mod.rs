@@ -206,17 +206,18 @@ impl Node {
 
     /// Atoms of the index of which one holds wherever this does, and what they cost; the cheapest known.
     fn witnesses(&self, atoms: &[Atom], shared: &[u32]) -> Option<(u32, Vec<AtomId>)> {
+        // What many rules ask for, many records have: a log source above all.
         let one = |id: &AtomId| {
             let atom = atoms.get(*id as usize).filter(|atom| atom.indexed)?;
             let uses = shared.get(*id as usize).copied().unwrap_or(1);
-            Some(cost(&atom.check) + 12 * uses.min(200).ilog2())
+            Some(cost(&atom.check).saturating_add(uses.saturating_mul(uses) / 4))
         };
         match self {
             Node::Atom(id) => Some((one(id)?, vec![*id])),
             Node::AnyOf(ids) => {
                 let mut total = 0;
                 for id in ids {
-                    total += one(id)?;
+                    total = u32::saturating_add(total, one(id)?);
                 }
                 Some((total, ids.to_vec()))
             }
@@ -227,7 +228,7 @@ impl Node {
                 let (mut total, mut all) = (0, Vec::new());
                 for part in parts {
                     let (cost, ids) = part.witnesses(atoms, shared)?;
-                    total += cost;
+                    total = u32::saturating_add(total, cost);
                     all.extend(ids);
                 }
                 Some((total, all))

@@ -551,7 +551,7 @@ fn append_some_quarantined(id: u64, first: u64, rows: usize) -> Append {
 #[test]
 fn what_is_in_quarantine_lies_apart_and_is_seen_when_asked_for() {
     let mut rig = Rig::new();
-    let is_set_aside = |record: &u64| record % 3 == 0;
+    let is_set_aside = |record: &u64| record.is_multiple_of(3);
     for round in 0..8 {
         assert!(rig.send([append_some_quarantined(round, round * 9, 9)])[0].is_ok());
         match round {

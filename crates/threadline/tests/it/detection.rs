@@ -34,6 +34,7 @@ correlation:
 level: high
 ";
 
+#[expect(clippy::disallowed_methods, reason = "a sender has the real clock, and the hub is a real process")]
 fn now_ns() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64
 }
