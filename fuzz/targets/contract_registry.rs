@@ -16,7 +16,7 @@ const BELOW: &str = "file_format: definition/2
 attributes:
   - { key: a.b, type: string, stability: stable, brief: b }
   - { key: a.n, type: int, stability: stable, brief: b }
-  - { key: a.t, type: template[string], stability: stable, brief: b }
+  - { key: a.t, type: 'template[string]', stability: stable, brief: b }
 events:
   - name: e.f
     stability: stable

@@ -43,8 +43,8 @@ fn push(builders: &mut [BatchBuilder; 2], parsed: &Parsed<'_>) {
 /// Whether a line has a whole number that serde_json, which the oracle reads with, takes as a neighbour of the nearest
 /// double; the parser takes the nearest.
 fn is_inexact(line: &str) -> bool {
-    let runs = line.split(|c: char| !c.is_ascii_digit()).filter(|run| run.len() > 19);
-    runs.into_iter().any(|run| !matches!(run, "18446744073709551615" | "36893488147419103232"))
+    let mut runs = line.split(|c: char| !c.is_ascii_digit()).filter(|run| run.len() > 19);
+    runs.any(|run| !matches!(run, "18446744073709551615" | "36893488147419103232"))
 }
 
 /// Both ways give the same record for each line, and the same columns for all.
