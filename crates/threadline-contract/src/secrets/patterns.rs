@@ -149,11 +149,16 @@ impl<'a> Cursor<'a> {
             let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'<' | b'>');
             let limit = region.iter().position(ends).unwrap_or(region.len());
             let region = region.get(..limit).unwrap_or_default();
-            let slash = memchr::memchr(b'/', region).unwrap_or(region.len());
-            let found = memchr::memrchr(b'@', region.get(..slash).unwrap_or_default())
-                .or_else(|| memchr::memchr(b'@', region));
+            // A password may have `/` and `@` in it: the user info ends at the last `@` before what follows the host.
+            let found = memchr::memchr(b'@', region).and_then(|first| {
+                let host = region.get(first..)?;
+                let slash = memchr::memchr(b'/', host).unwrap_or(host.len());
+                Some(first + memchr::memrchr(b'@', host.get(..slash)?)?)
+            });
             let Some(userinfo) = found.and_then(|end| region.get(..end)) else { continue };
-            let Some(colon) = memchr::memchr(b':', userinfo) else { continue };
+            // The colon of a mask is none of the address.
+            let of_mask = |at: &usize| userinfo.get(..*at).is_some_and(|before| before.ends_with(b"[REDACTED"));
+            let Some(colon) = memchr::memchr_iter(b':', userinfo).find(|at| !of_mask(at)) else { continue };
             let (user, password) = userinfo.split_at_checked(colon).unwrap_or((userinfo, &[]));
             let password = password.get(1..).unwrap_or_default();
             let port = password.iter().take_while(|byte| byte.is_ascii_digit()).count();

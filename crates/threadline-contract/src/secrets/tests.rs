@@ -32,6 +32,9 @@ fn secrets_are_masked() {
         ("postgres://app:s3cr3t@db:5432/x".to_owned(), "postgres://[REDACTED:connection_string]@db:5432/x"),
         ("redis://:p4ss@cache".to_owned(), "redis://[REDACTED:connection_string]@cache"),
         ("amqp://u:p@ss/w@h/v".to_owned(), "amqp://[REDACTED:connection_string]@ss/w@h/v"),
+        ("postgres://u:p/w@rd@host/db".to_owned(), "postgres://[REDACTED:connection_string]@host/db"),
+        ("a://b;Password=c;d@e".to_owned(), "a://b;Password=[REDACTED:connection_string];d@e"),
+        ("a://u[b:c://d@e=f@;g".to_owned(), "a://[REDACTED:connection_string]@;g"),
         ("mongodb://u:p%40@a,b/x?y".to_owned(), "mongodb://[REDACTED:connection_string]@a,b/x?y"),
         (
             "Server=db;User Id=sa;Password=hunter2;Encrypt=true".to_owned(),
