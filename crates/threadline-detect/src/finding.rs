@@ -17,6 +17,12 @@ use threadline_model::schema::Table;
 /// Event name of a finding's record.
 pub const EVENT_NAME: &str = "security.finding";
 
+/// Service that a hub's own records are of; others cannot take its name where senders are known.
+pub const SERVICE: &str = "threadline";
+
+/// Attribute with the id of a finding.
+pub const ID_KEY: &str = "threadline.finding.id";
+
 /// Evidence that a finding lists at most; [`Finding::evidence_count`] has the number in all.
 pub const EVIDENCE_MAX: usize = 50;
 
@@ -114,7 +120,7 @@ impl Finding {
     pub fn attributes(&self) -> Vec<(String, AttributeValue)> {
         use AttributeValue::{Int, Text};
         let mut out = vec![
-            ("threadline.finding.id".to_owned(), Text(self.id.to_string())),
+            (ID_KEY.to_owned(), Text(self.id.to_string())),
             ("security_rule.uuid".to_owned(), Text(self.rule_id.to_string())),
             ("security_rule.version".to_owned(), Text(self.rule_version.to_string())),
             ("security_rule.name".to_owned(), Text(self.title.to_string())),

@@ -15,22 +15,22 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// # Errors
 /// What cannot be read and why, or that there is no such file.
 pub(crate) fn read_yaml(folder: &Path) -> Result<Vec<(String, Cow<'static, str>)>, String> {
-    let mut paths = Vec::new();
-    find(folder, 0, &mut paths)?;
-    paths.sort();
+    let paths = yaml_paths(folder)?;
     if paths.is_empty() {
         return Err(format!("{}: there is no .yaml file in this folder: name another", folder.display()));
     }
     paths.iter().map(|path| read_text(path)).collect()
 }
 
-/// The `.yaml` and `.yml` files of a folder and the folders in it, by name; those that cannot be listed are left out.
-pub(crate) fn yaml_paths(folder: &Path) -> Vec<PathBuf> {
+/// The `.yaml` and `.yml` files of a folder and the folders in it, by name.
+///
+/// # Errors
+/// Why they cannot be listed.
+pub(crate) fn yaml_paths(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let mut paths = Vec::new();
-    // Whoever reads the files is told what is wrong with the folder.
-    let _ = find(folder, 0, &mut paths);
+    find(folder, 0, &mut paths)?;
     paths.sort();
-    paths
+    Ok(paths)
 }
 
 /// Name and text of a file.

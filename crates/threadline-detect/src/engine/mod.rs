@@ -23,18 +23,18 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use threadline_model::columns::{Batch, IntColumn};
+use threadline_model::columns::{Batch, IntColumn, StrColumn};
 use threadline_model::id::{SpanId, TraceId};
 use threadline_model::schema::Table;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
-use crate::finding::{EVENT_NAME, EVIDENCE_MAX, Entity, Evidence, Finding, FindingId};
+use crate::finding::{EVENT_NAME, EVIDENCE_MAX, Entity, Evidence, Finding, FindingId, SERVICE};
 use crate::matcher::{Row, RuleIndex, Scratch};
 use crate::rules::{Body, Correlated, Role, RuleId, RuleSet, Source};
 use crate::sigma::correlation::{Kind as CorrelationKind, When};
 use crate::sigma::extension::Suppress;
 use crate::text::{fold, show_duration, show_time};
-pub use checkpoint::{CheckpointError, Restored};
+pub use checkpoint::Restored;
 use state::{Group, Groups, Kind, SEPARATOR, Slot};
 use window::{Entry, Judgement, NO_VALUE, Timing};
 
@@ -361,7 +361,8 @@ impl Engine {
         if correlation.kind.is_numeric() && value == NO_VALUE {
             return;
         }
-        let entry = Entry { time_us: event.time_us, seq: event.key(), value, slot, judged: false };
+        let (time_us, seq, trace_id) = (event.time_us, event.key(), event.trace_id);
+        let entry = Entry { time_us, seq, trace_id, value, slot, judged: false };
         let key = group_key(compiled.seed, &label);
         let at = self.memory.groups.find(key).unwrap_or_else(|| {
             let kind = Kind::Window { entries: Vec::with_capacity(1), fired_us: i64::MIN, folded: 0 };
@@ -782,7 +783,8 @@ struct Columns<'a> {
     seq: IntColumn<'a>,
     ts: IntColumn<'a>,
     arrival: IntColumn<'a>,
-    event_name: threadline_model::columns::StrColumn<'a>,
+    event_name: StrColumn<'a>,
+    service: StrColumn<'a>,
 }
 
 impl<'a> Columns<'a> {
@@ -794,6 +796,7 @@ impl<'a> Columns<'a> {
             ts: view.int("ts"),
             arrival: view.int("arrival_ts"),
             event_name: view.str("event_name"),
+            service: view.str("service"),
         }
     }
 
@@ -814,7 +817,10 @@ impl<'a> Columns<'a> {
     }
 
     fn is_finding(&self, row: usize) -> bool {
-        self.table == Table::Logs && self.event_name.get(row) == Some(EVENT_NAME)
+        // Only the hub's own: a sender does not escape by a name.
+        self.table == Table::Logs
+            && self.event_name.get(row) == Some(EVENT_NAME)
+            && self.service.get(row) == Some(SERVICE)
     }
 }
 
@@ -843,8 +849,8 @@ fn evidence(entries: &[Entry], judgement: &Judgement) -> Vec<Evidence> {
     let mut out: Vec<Evidence> = Vec::new();
     for entry in entries.iter().rev().filter(inside) {
         let table = if entry.seq & 1 == 1 { Table::Spans } else { Table::Logs };
-        let one =
-            Evidence { table, seq: entry.seq >> 1, time_us: entry.time_us, trace_id: None, span_id: None };
+        let Entry { time_us, seq, trace_id, .. } = *entry;
+        let one = Evidence { table, seq: seq >> 1, time_us, trace_id, span_id: None };
         if !out.contains(&one) {
             out.push(one);
         }

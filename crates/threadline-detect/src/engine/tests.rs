@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::checkpoint::RestoreError;
 use crate::rules::{Options, SourceFile};
 use crate::sigma::extension::{TestRecord, TestValue};
 use crate::testing::{BASE_US, run_records, run_tests};
@@ -317,12 +318,34 @@ fn risk_adds_up_and_findings_say_why() {
 }
 
 #[test]
-fn findings_are_not_looked_at_again() {
+fn findings_are_not_looked_at_again_and_nobody_else_escapes_by_their_name() {
     let text = "title: t\nid: t\nlogsource: { category: c }\ndetection: { s: [evil], condition: s }\n";
-    let mut engine = Engine::new(rules(text), Limits::default());
+    for (name, service, want) in
+        [("security.finding", "threadline", 0), ("security.finding", "shop", 1), ("other", "threadline", 1)]
+    {
+        let mut engine = Engine::new(rules(text), Limits::default());
+        let fields = [("event_name", name), ("service.name", service), ("body", "evil")];
+        let found = run_records(&mut engine, &[record(0.0, &fields)], 1).unwrap();
+        assert_eq!(found.len(), want, "{name} of {service}");
+    }
+}
+
+#[test]
+fn evidence_of_correlations_has_its_traces() {
+    let text =
+        correlation("type: event_count, rules: a, group-by: g, timespan: 1h, condition: { gte: 2 }", false);
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let records =
-        ["security.finding", "other"].map(|name| record(0.0, &[("event_name", name), ("body", "evil")]));
-    assert_eq!(run_records(&mut engine, &records, 1).unwrap().len(), 1);
+        [record(0.0, &[("e", "a"), ("g", "z"), ("trace_id", trace)]), record(1.0, &[("e", "a"), ("g", "z")])];
+    let mut engine = Engine::new(rules(&text), Limits::default());
+    let mut found = run_records(&mut engine, &records[..1], 1).unwrap();
+    // What is remembered keeps them.
+    let bytes = engine.checkpoint();
+    let (mut engine, _) = Engine::restore(rules(&text), Limits::default(), &bytes).unwrap();
+    found.extend(run_records(&mut engine, &records[1..], 2).unwrap());
+    let traces: Vec<Option<String>> =
+        found[0].evidence.iter().map(|evidence| evidence.trace_id.map(|id| id.to_string())).collect();
+    assert_eq!(traces, [Some(trace.to_owned()), None]);
 }
 
 #[test]
@@ -374,9 +397,10 @@ fn damaged_checkpoints_are_refused() {
         assert!(restore(&bad).is_err(), "byte {at}");
         assert!(restore(&bytes[..at]).is_err(), "cut at {at}");
     }
-    let mut newer = bytes.clone();
+    let mut newer = bytes[..bytes.len() - 4].to_vec();
     newer[4] = 2;
-    assert_eq!(restore(&newer), Err(CheckpointError::Version(2)));
+    newer.extend(crc32c::crc32c(&newer).to_le_bytes());
+    assert_eq!(restore(&newer), Err(RestoreError::Version { found: 2, known: 1 }));
     let other = self::rules(&text.replace("gte: 3", "gte: 4"));
     let (_, restored) = Engine::restore(other, Limits::default(), &bytes).unwrap();
     assert_eq!(restored, Restored { groups: 0, forgotten: 1 });

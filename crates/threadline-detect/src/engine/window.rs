@@ -5,6 +5,7 @@
 //! time span after it, judged once that has passed.
 
 use rustc_hash::FxHashSet;
+use threadline_model::id::TraceId;
 
 use crate::rules::Correlated;
 use crate::sigma::condition::Condition;
@@ -21,6 +22,8 @@ pub(crate) struct Entry {
     pub(crate) time_us: i64,
     /// Sequence number × 2, + 1 for spans.
     pub(crate) seq: i64,
+    /// Its trace.
+    pub(crate) trace_id: Option<TraceId>,
     /// Hash of a value, or the bits of a number; [`NO_VALUE`].
     pub(crate) value: u64,
     /// Which of the rules.

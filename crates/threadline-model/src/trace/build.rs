@@ -5,15 +5,13 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::outcome::DURATION_SANE_MAX_NS;
 use super::records::{Intake, read_logs, read_spans};
 use super::{
     Gaps, Limits, Log, LogRecord, Node, NodeNote, Placement, Presence, Process, SpanRecord, TraceView,
     findings, logs, path, skew, tree,
 };
 use crate::id::TraceId;
-
-/// A duration beyond this is not believed when the start is unknown too: a day, ns.
-const DURATION_SANE_MAX_NS: i64 = 86_400_000_000_000;
 
 /// Assembles a trace from batches of both tables; rows of other traces are passed over.
 pub fn assemble(trace_id: TraceId, spans: &[RecordBatch], logs: &[RecordBatch], limits: Limits) -> TraceView {

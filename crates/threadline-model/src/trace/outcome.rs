@@ -8,8 +8,8 @@ use crate::schema::verdict;
 pub const OUTCOME_COLUMNS: [&str; 4] = ["duration_ns", "status_code", "http.response.status_code", "verdict"];
 /// Bits of a verdict by which the time of a span is not believed.
 const SUSPECT: i64 = verdict::TIME_ABSURD | verdict::TIME_MISSING;
-/// A duration beyond this is not believed when the start was not sane: a day, ns.
-const SANE_MAX_NS: i64 = 86_400_000_000_000;
+/// A duration beyond this is not believed when the start is not either: a day, ns.
+pub(super) const DURATION_SANE_MAX_NS: i64 = 86_400_000_000_000;
 /// OTLP `StatusCode` error.
 const ERROR: i64 = STATUS_ERROR as i64;
 
@@ -33,7 +33,7 @@ impl<'a> Outcomes<'a> {
     pub fn duration_ns(&self, row: usize) -> i64 {
         let duration = self.duration.get(row).unwrap_or(0).max(0);
         let suspect = self.verdict.get(row).unwrap_or(0) & SUSPECT != 0;
-        if suspect && duration > SANE_MAX_NS { 0 } else { duration }
+        if suspect && duration > DURATION_SANE_MAX_NS { 0 } else { duration }
     }
 
     /// Whether it failed: status error, or HTTP status 500 and above.

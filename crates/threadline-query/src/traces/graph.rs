@@ -141,7 +141,7 @@ fn key(traces: Option<&FixedSizeBinaryArray>, spans: Option<&FixedSizeBinaryArra
     Some(id(spans)? ^ id(traces)?.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32))
 }
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Tally {
     count: u64,
     errors: u64,
@@ -265,11 +265,11 @@ impl Count {
         let notes = self.notes(parents, &names);
         let mut services: Vec<ServiceNode> = self
             .nodes
-            .iter()
-            .map(|(&index, node)| ServiceNode {
+            .into_iter()
+            .map(|(index, node)| ServiceNode {
                 service: names.name(index),
-                requests: node.requests.clone().finish(),
                 rate: rate(node.requests.count),
+                requests: node.requests.finish(),
                 spans: node.spans,
                 logs: node.logs,
                 error_logs: node.error_logs,
@@ -278,11 +278,11 @@ impl Count {
         services.sort_by(|a, b| a.service.cmp(&b.service));
         let mut edges: Vec<ServiceEdge> = self
             .edges
-            .iter()
-            .map(|(&(caller, callee), tally)| ServiceEdge {
+            .into_iter()
+            .map(|((caller, callee), tally)| ServiceEdge {
                 caller: names.name(caller),
                 callee: names.name(callee),
-                requests: tally.clone().finish(),
+                requests: tally.finish(),
             })
             .collect();
         edges.sort_by(|a, b| (&a.caller, &a.callee).cmp(&(&b.caller, &b.callee)));

@@ -14,7 +14,7 @@ use super::args::{Format, OutputArgs, RangeArgs, Screen, SourceArgs};
 use super::failure::Failure;
 use super::output::{Table, printable};
 use super::source::{Source, decode};
-use crate::detection::{Loaded, compile, load, read_files};
+use crate::detection::{Loaded, compile, pack, read_files};
 
 /// Bytes of a line with a record at most.
 const LINE_BYTES_MAX: u64 = 1 << 20;
@@ -106,7 +106,7 @@ fn texts(paths: &[PathBuf]) -> Result<Vec<Text>, Failure> {
 }
 
 fn rules(paths: &[PathBuf]) -> Result<Loaded, Failure> {
-    if paths.is_empty() { Ok(load(true, None)) } else { Ok(compile(&texts(paths)?)) }
+    if paths.is_empty() { Ok(compile(&pack())) } else { Ok(compile(&texts(paths)?)) }
 }
 
 fn code(good: bool) -> ExitCode {
@@ -263,7 +263,7 @@ fn value_of(value: Value) -> TestValue {
 
 impl Backtest {
     fn run(self) -> Result<ExitCode, Failure> {
-        let texts = if self.paths.is_empty() { crate::detection::pack() } else { texts(&self.paths)? };
+        let texts = if self.paths.is_empty() { pack() } else { texts(&self.paths)? };
         let joined: Vec<&str> = texts.iter().map(|(_, text)| text.as_ref()).collect();
         let mut body = json!({"rules": joined.join("\n---\n")});
         if let Some(members) = body.as_object_mut() {

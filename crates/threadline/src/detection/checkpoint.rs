@@ -1,7 +1,8 @@
 //! The file that keeps what detection remembers: `detect/checkpoint` in the data folder.
 //!
-//! Layout, little-endian: `TLDC`, version (u16), next sequence number (i64), length of the engine's part (u64), that part,
-//! length of the baselines' part (u64), that part, crc32c of all before (u32). Written beside, synced, renamed.
+//! Layout, little-endian: `TLDC`, version (u16), next sequence number (i64), the sequence number up to which nothing is
+//! told (i64), length of the engine's part (u64), that part, length of the baselines' part (u64), that part, crc32c of
+//! all before (u32). Written beside, synced, renamed.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -17,6 +18,9 @@ const BYTES_MAX: u64 = 8 << 30;
 pub(super) struct Kept {
     /// Where reading goes on.
     pub(super) next_seq: i64,
+    /// Up to this sequence number is learnt, and nothing told.
+    pub(super) quiet_until: i64,
+    /// Empty: nothing is remembered yet.
     pub(super) engine: Vec<u8>,
     pub(super) baselines: Vec<u8>,
 }
@@ -36,6 +40,7 @@ pub(super) fn write(data: &Path, kept: &Kept) -> io::Result<()> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend(VERSION.to_le_bytes());
     bytes.extend(kept.next_seq.to_le_bytes());
+    bytes.extend(kept.quiet_until.to_le_bytes());
     for part in [&kept.engine, &kept.baselines] {
         bytes.extend((part.len() as u64).to_le_bytes());
         bytes.extend_from_slice(part);
@@ -81,12 +86,13 @@ fn parse(bytes: &[u8]) -> Option<Kept> {
         return None;
     }
     let next_seq = i64::from_le_bytes(*take(8)?.first_chunk()?);
+    let quiet_until = i64::from_le_bytes(*take(8)?.first_chunk()?);
     let mut part = || {
         let len = u64::from_le_bytes(*take(8)?.first_chunk()?);
         take(usize::try_from(len).ok()?).map(<[u8]>::to_vec)
     };
     let (engine, baselines) = (part()?, part()?);
-    rest.is_empty().then_some(Kept { next_seq, engine, baselines })
+    rest.is_empty().then_some(Kept { next_seq, quiet_until, engine, baselines })
 }
 
 #[cfg(test)]
@@ -97,7 +103,10 @@ mod tests {
     fn what_is_kept_comes_back_whole_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(read(folder.path()), Ok(None));
-        for kept in [Kept::default(), Kept { next_seq: 77, engine: vec![1, 2, 3], baselines: vec![9; 1000] }] {
+        for kept in [
+            Kept::default(),
+            Kept { next_seq: 77, quiet_until: 5, engine: vec![1, 2, 3], baselines: vec![9; 1000] },
+        ] {
             write(folder.path(), &kept).unwrap();
             assert_eq!(read(folder.path()), Ok(Some(kept)));
         }

@@ -23,7 +23,7 @@ use threadline_store::{Env, Store};
 
 use crate::settings::Settings;
 pub(crate) use backtest::{backtest, json_of};
-pub(crate) use rules::{Loaded, compile, load, pack, read_files};
+pub(crate) use rules::{Loaded, compile, pack, read_files};
 
 /// A rule and what came of it since the hub's start.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +62,7 @@ pub(crate) struct Status {
     pub(crate) group_bytes: usize,
     /// The next sequence number that is looked at.
     pub(crate) next_seq: i64,
-    /// Findings that were kept, and that the store would not take.
+    /// Findings that were kept, and that the store can never take.
     pub(crate) kept: u64,
     pub(crate) lost: u64,
     /// Entity and risk, the riskiest first.
@@ -102,7 +102,7 @@ impl Detection {
         let mut detection = Detection { board: board.clone(), stopping: Arc::clone(&stopping), thread: None };
         if settings.detection {
             let (settings, store, env) = (settings.clone(), store.clone(), env.clone());
-            let run = move || runner::Runner::open(&settings, store, env, board).run(&stopping);
+            let run = move || runner::Runner::open(&settings, store, env, board, stopping).run();
             let thread = std::thread::Builder::new().name("threadline-detect".to_owned()).spawn(run)?;
             detection.thread = Some(thread);
         }

@@ -2,18 +2,20 @@
 
 use arrow_array::RecordBatch;
 use arrow_schema::ArrowError;
+use rustc_hash::FxHashSet;
 use threadline_detect::baseline::{Anomaly, Phase, Severity};
-use threadline_detect::finding::{AttributeValue, EVENT_NAME, Finding};
+use threadline_detect::finding::{AttributeValue, EVENT_NAME, Finding, ID_KEY, SERVICE};
 use threadline_detect::sigma::rule::Level;
 use threadline_model::builder::{BatchBuilder, RecordLimits};
+use threadline_model::columns::Batch;
 use threadline_model::record::{Attribute, LogView, ResourceView, ScopeView};
 use threadline_model::schema::Table;
-use threadline_model::value::Value;
-use threadline_store::{BatchId, Store};
+use threadline_model::value::{Value, member};
+use threadline_store::{BatchId, Store, StoreError, TailBatch};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use crate::door::journal::SERVICE;
-
+/// Records looked through at once.
+const ROWS: usize = 8192;
 /// Keeps ids of anomalies apart from ids of findings.
 const ANOMALY_SEED: u64 = 0x616e_6f6d_616c_7931;
 
@@ -54,7 +56,7 @@ impl Record {
         let id = xxh3_128_with_seed(&anomaly.id.to_le_bytes(), ANOMALY_SEED);
         let signal = anomaly.series.signal.name();
         let mut attributes = vec![
-            ("threadline.finding.id".to_owned(), text(&format!("{id:032x}"))),
+            (ID_KEY.to_owned(), text(&format!("{id:032x}"))),
             ("security_rule.uuid".to_owned(), text(&format!("baseline.{signal}"))),
             ("security_rule.name".to_owned(), text(&format!("Unusual {}", signal.replace('_', " ")))),
             ("threadline.finding.level".to_owned(), text(level.name())),
@@ -114,9 +116,66 @@ impl Record {
     }
 }
 
+/// Ids of the findings that a store holds from a sequence number on.
+///
+/// # Errors
+/// A sealed file cannot be read.
+pub(super) fn kept_since(store: &Store, seq: i64) -> Result<FxHashSet<u128>, StoreError> {
+    let mut known = FxHashSet::default();
+    let mut tail = store.tail(seq);
+    loop {
+        let batches = tail.next(ROWS)?;
+        if batches.is_empty() {
+            return Ok(known);
+        }
+        for TailBatch { batch, .. } in batches.iter().filter(|batch| batch.table == Table::Logs) {
+            let columns = Batch::new(batch);
+            let (events, services) = (columns.str("event_name"), columns.str("service"));
+            // A key that is seen often gets a column.
+            let (ids, attrs) = (columns.str(ID_KEY), columns.str("attrs"));
+            for row in (0..batch.num_rows())
+                .filter(|&row| events.get(row) == Some(EVENT_NAME) && services.get(row) == Some(SERVICE))
+            {
+                let in_attrs = || member(attrs.get(row)?, ID_KEY).map(|id| id.display().into_owned());
+                let id = ids.get(row).map(str::to_owned).or_else(in_attrs);
+                known.extend(id.and_then(|id| u128::from_str_radix(&id, 16).ok()));
+            }
+        }
+    }
+}
+
 fn view(value: &AttributeValue) -> Value<'_> {
     match value {
         AttributeValue::Text(text) => Value::Str(text),
         AttributeValue::Int(int) => Value::Int(*int),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use threadline_store::{Append, Env, Options};
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_known_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let env = Env::local();
+        let options = Options { disk_free_bytes_min: 0, ..Options::default() };
+        let store = Store::open(folder.path(), options, env.clone()).unwrap();
+        let mut seqs = Vec::new();
+        for id in [7_u128, u128::MAX - 1] {
+            let attributes = vec![(ID_KEY.to_owned(), AttributeValue::Text(format!("{id:032x}")))];
+            let now_us = env.clock.now_us();
+            let record =
+                Record { id: BatchId(id), severity: 17, time_us: now_us, body: String::new(), attributes };
+            let batch = record.batch(&store, now_us).unwrap().unwrap();
+            store.append_wait(Append { table: Table::Logs, id: record.id, batch }).unwrap();
+            seqs.push(store.stats().last_seq);
+        }
+        assert_eq!(kept_since(&store, 1).unwrap(), [7, u128::MAX - 1].into_iter().collect());
+        store.seal().unwrap();
+        assert_eq!(kept_since(&store, seqs[1]).unwrap(), [u128::MAX - 1].into_iter().collect());
+        assert_eq!(kept_since(&store, seqs[1] + 1).unwrap(), FxHashSet::default());
     }
 }

@@ -36,20 +36,22 @@ pub(crate) fn pack() -> Vec<Text> {
     PACK.iter().map(|(name, text)| (format!("rules/{name}"), Cow::Borrowed(*text))).collect()
 }
 
-/// Compiles the pack, if wanted, and a folder's rules.
-pub(crate) fn load(builtin: bool, folder: Option<&Path>) -> Loaded {
-    let mut texts: Vec<Text> = Vec::new();
-    let mut problems = Vec::new();
-    if builtin {
-        texts.extend(pack());
+/// Compiles the pack, if wanted, and a folder's rules. A file that cannot be read is a problem like a rule that is broken.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub(crate) fn load(builtin: bool, folder: Option<&Path>) -> Result<Loaded, String> {
+    let mut texts = if builtin { pack() } else { Vec::new() };
+    let mut unread = Vec::new();
+    for path in folder.map(files::yaml_paths).transpose()?.unwrap_or_default() {
+        match files::read_text(&path) {
+            Ok(text) => texts.push(text),
+            Err(reason) => unread.push(reason),
+        }
     }
-    match folder.map(read_files).transpose() {
-        Ok(files) => texts.extend(files.into_iter().flatten()),
-        Err(reason) => problems.push(reason),
-    }
-    let mut loaded = compile(&texts);
-    problems.append(&mut loaded.problems);
-    Loaded { problems, ..loaded }
+    let loaded = compile(&texts);
+    unread.extend(loaded.problems);
+    Ok(Loaded { rules: loaded.rules, problems: unread })
 }
 
 /// Compiles files of rules, with the pipelines that are built in.

@@ -1,19 +1,21 @@
 //! The thread of detection.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use threadline_detect::baseline::{Baselines, Settings as BaselineSettings};
+use rustc_hash::FxHashSet;
+use threadline_detect::baseline::{Anomaly, Baselines, Settings as BaselineSettings};
 use threadline_detect::engine::{Engine, Limits};
+use threadline_detect::finding::Finding;
 use threadline_model::columns::Batch;
 use threadline_model::schema::Table;
 use threadline_store::{Append, AppendError, Env, Store, Tail, TailBatch};
 
 use super::checkpoint::{self, Kept};
-use super::record::Record;
-use super::rules::{load, states};
+use super::record::{self, Record};
+use super::rules::{compile, load, pack, states};
 use super::{Board, observe};
 use crate::door::watch::Watched;
 use crate::files::yaml_paths;
@@ -29,8 +31,7 @@ const KEEP_EVERY: Duration = Duration::from_secs(10);
 const KEEP_SHARE: u32 = 20;
 /// How often files of rules are looked at, and the board is renewed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often a finding is tried while the store takes nothing, and the longest pause in between.
-const ATTEMPTS_MAX: u32 = 60;
+/// The longest pause while the store takes nothing.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Records before the end that a hub without memory of them learns from, without telling what it finds.
 const LEARN_SEQS: i64 = 1_000_000;
@@ -52,6 +53,13 @@ pub(super) struct Runner {
     tail: Tail,
     /// Up to this sequence number nothing is told.
     quiet_until: i64,
+    /// Ids of findings that were kept after what is remembered was: the records that gave them are read again.
+    known: FxHashSet<u128>,
+    /// Up to this sequence number that may be so.
+    known_until: i64,
+    /// A finding was not kept when the hub stopped: what is remembered is not kept either, so that it is found again.
+    behind: bool,
+    stopping: Arc<AtomicBool>,
     kept_at: Duration,
     keep_every: Duration,
     looked_at: Duration,
@@ -59,33 +67,52 @@ pub(super) struct Runner {
 
 impl Runner {
     /// Takes up where the last run ended.
-    pub(super) fn open(settings: &Settings, store: Store, env: Env, board: Board) -> Runner {
+    pub(super) fn open(
+        settings: &Settings,
+        store: Store,
+        env: Env,
+        board: Board,
+        stopping: Arc<AtomicBool>,
+    ) -> Runner {
         let (builtin, folder) = (settings.rules_builtin, settings.rules_dir.clone());
-        let loaded = load(builtin, folder.as_deref());
+        let loaded = load(builtin, folder.as_deref()).unwrap_or_else(|reason| {
+            tracing::error!("the company's rules are not used: {reason}");
+            let mut loaded = compile(&if builtin { pack() } else { Vec::new() });
+            loaded.problems.push(reason);
+            loaded
+        });
         let data = settings.data_dir.clone();
         let kept = checkpoint::read(&data).unwrap_or_else(|reason| {
             tracing::error!("detection begins anew: {reason}");
             None
         });
-        let limits = Limits::default();
-        let fresh = BaselineSettings::default;
-        let mut engine = Engine::new(Arc::clone(&loaded.rules), limits);
-        let mut baselines = settings.baselines.then(|| Baselines::new(fresh())).and_then(Result::ok);
         let last = store.stats().last_seq;
-        let (mut next_seq, mut quiet_until) = ((last - LEARN_SEQS).max(1), last);
-        if let Some(kept) = kept {
-            (next_seq, quiet_until) = (kept.next_seq, 0);
+        let kept = kept.unwrap_or_else(|| {
+            let fresh = Kept { next_seq: (last - LEARN_SEQS).max(1), quiet_until: last, ..Kept::default() };
+            // Or a crash before the next time would make what comes until then count as learnt.
+            keep(&data, &fresh);
+            fresh
+        });
+        let limits = Limits::default();
+        let mut engine = Engine::new(Arc::clone(&loaded.rules), limits);
+        if !kept.engine.is_empty() {
             match Engine::restore(Arc::clone(&loaded.rules), limits, &kept.engine) {
                 Ok((restored, _)) => engine = restored,
                 Err(error) => tracing::error!(%error, "rules begin anew"),
             }
-            if baselines.is_some() {
-                match Baselines::restore(fresh(), &kept.baselines) {
-                    Ok(restored) => baselines = Some(restored),
-                    Err(error) => tracing::error!(%error, "baselines begin anew"),
-                }
+        }
+        let mut baselines =
+            settings.baselines.then(|| Baselines::new(BaselineSettings::default())).and_then(Result::ok);
+        if baselines.is_some() && !kept.baselines.is_empty() {
+            match Baselines::restore(BaselineSettings::default(), &kept.baselines) {
+                Ok(restored) => baselines = Some(restored),
+                Err(error) => tracing::error!(%error, "baselines begin anew"),
             }
         }
+        let known = record::kept_since(&store, kept.next_seq.max(kept.quiet_until)).unwrap_or_else(|error| {
+            tracing::error!(%error, "findings of the last run cannot be read: some may be kept again");
+            FxHashSet::default()
+        });
         let now = env.clock.monotonic();
         {
             let mut status = board.lock();
@@ -93,8 +120,8 @@ impl Runner {
             status.rules = states(&loaded.rules);
             status.problems = loaded.problems;
         }
-        let tail = store.tail(next_seq);
-        let watched = Watched::look(folder.iter().flat_map(|folder| yaml_paths(folder)));
+        let tail = store.tail(kept.next_seq);
+        let paths = folder.as_deref().and_then(|folder| yaml_paths(folder).ok());
         Runner {
             store,
             env,
@@ -102,11 +129,15 @@ impl Runner {
             data,
             builtin,
             folder,
-            watched,
+            watched: Watched::look(paths.unwrap_or_default()),
             engine,
             baselines,
             tail,
-            quiet_until,
+            quiet_until: kept.quiet_until,
+            known,
+            known_until: last,
+            behind: false,
+            stopping,
             kept_at: now,
             keep_every: KEEP_EVERY,
             looked_at: now,
@@ -114,8 +145,8 @@ impl Runner {
     }
 
     /// Reads until it is told to stop.
-    pub(super) fn run(mut self, stopping: &AtomicBool) {
-        while !stopping.load(Ordering::Relaxed) {
+    pub(super) fn run(mut self) {
+        while !self.stopping.load(Ordering::Relaxed) {
             match self.tail.next(ROWS) {
                 Ok(batches) if batches.is_empty() => {
                     self.idle();
@@ -137,69 +168,82 @@ impl Runner {
         let last = batch.num_rows().saturating_sub(1);
         let now_us = columns.int("arrival_ts").get(last).unwrap_or_else(|| self.env.clock.now_us());
         let seq = columns.int("seq").get(last).unwrap_or(i64::MAX);
-        let mut records: Vec<Record> = Vec::new();
+        let quiet = seq <= self.quiet_until;
         let findings = self.engine.step(batch, *table, now_us);
-        for finding in &findings {
-            records.push(Record::of_finding(finding));
-        }
-        if seq > self.quiet_until {
-            let mut status = self.board.lock();
-            for finding in &findings {
-                let rule = status.rules.iter_mut().find(|rule| *rule.id == *finding.rule_id);
-                if let Some(rule) = rule {
-                    rule.findings += 1;
-                    rule.last_us = Some(rule.last_us.unwrap_or(i64::MIN).max(finding.time_us));
-                }
-            }
-        }
+        let mut anomalies = Vec::new();
         if let Some(baselines) = &mut self.baselines {
             observe::batch(baselines, batch, *table);
             self.engine.observations().iter().for_each(|seen| observe::rule(baselines, seen));
-            if seq > self.quiet_until {
-                records.extend(baselines.advance(now_us).iter().map(Record::of_anomaly));
-            } else {
+            if quiet {
                 baselines.learn(now_us);
+            } else {
+                anomalies = baselines.advance(now_us);
             }
         }
-        if seq > self.quiet_until {
-            records.iter().for_each(|record| self.append(record));
+        if !quiet {
+            self.tell(&findings, &anomalies);
+        }
+        if seq > self.known_until {
+            self.known = FxHashSet::default();
         }
     }
 
     /// Nothing has come: time has passed all the same.
     fn idle(&mut self) {
         let now_us = self.env.clock.now_us();
-        let mut records: Vec<Record> = self.engine.advance(now_us).iter().map(Record::of_finding).collect();
-        if let Some(baselines) = &mut self.baselines {
-            records.extend(baselines.advance(now_us).iter().map(Record::of_anomaly));
+        let findings = self.engine.advance(now_us);
+        let anomalies = self.baselines.as_mut().map(|baselines| baselines.advance(now_us)).unwrap_or_default();
+        self.tell(&findings, &anomalies);
+    }
+
+    fn tell(&mut self, findings: &[Finding], anomalies: &[Anomaly]) {
+        for finding in findings {
+            let record = Record::of_finding(finding);
+            if self.known.contains(&record.id.0) {
+                continue;
+            }
+            if let Some(rule) = self.board.lock().rules.iter_mut().find(|rule| *rule.id == *finding.rule_id) {
+                rule.findings += 1;
+                rule.last_us = rule.last_us.max(Some(finding.time_us));
+            }
+            self.append(&record);
         }
-        records.iter().for_each(|record| self.append(record));
+        for record in anomalies.iter().map(Record::of_anomaly) {
+            if !self.known.contains(&record.id.0) {
+                self.append(&record);
+            }
+        }
     }
 
     /// Keeps a record; while the store takes nothing, detection waits.
-    fn append(&self, record: &Record) {
-        for _ in 0..ATTEMPTS_MAX {
-            let batch = match record.batch(&self.store, self.env.clock.now_us()) {
-                Ok(Some(batch)) => batch,
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::error!(%error, "a finding could not be built");
-                    break;
+    fn append(&mut self, record: &Record) {
+        loop {
+            let refused = match record.batch(&self.store, self.env.clock.now_us()) {
+                Ok(Some(batch)) => {
+                    self.store.append_wait(Append { table: Table::Logs, id: record.id, batch }).err()
                 }
+                Ok(None) => Some(AppendError::TooLarge { reason: "nothing is left of it".to_owned() }),
+                Err(error) => Some(AppendError::TooLarge { reason: error.to_string() }),
             };
-            match self.store.append_wait(Append { table: Table::Logs, id: record.id, batch }) {
-                Ok(_) => {
+            let pause = match refused {
+                None => {
                     self.board.lock().kept += 1;
                     return;
                 }
-                Err(AppendError::Busy { retry_after, .. }) => std::thread::sleep(retry_after.min(PAUSE_MAX)),
-                Err(error) => {
-                    tracing::error!(%error, "a finding is not kept");
-                    break;
+                Some(AppendError::TooLarge { reason }) => {
+                    tracing::error!(reason, "a finding can never be kept");
+                    self.board.lock().lost += 1;
+                    return;
                 }
+                Some(AppendError::Busy { retry_after, .. }) => retry_after.min(PAUSE_MAX),
+                Some(AppendError::Unavailable { .. }) => PAUSE_MAX,
+            };
+            if self.stopping.load(Ordering::Relaxed) {
+                self.behind = true;
+                return;
             }
+            std::thread::sleep(pause);
         }
-        self.board.lock().lost += 1;
     }
 
     fn housekeeping(&mut self) {
@@ -227,15 +271,16 @@ impl Runner {
         }
     }
 
-    /// Takes the folder's rules anew when a file has changed.
+    /// Takes the folder's rules anew when a file has changed. While the folder cannot be listed they stay as they are.
     fn reload(&mut self) {
         let Some(folder) = &self.folder else { return };
-        let watched = Watched::look(yaml_paths(folder));
+        let Ok(paths) = yaml_paths(folder) else { return };
+        let watched = Watched::look(paths);
         if watched == self.watched {
             return;
         }
+        let Ok(loaded) = load(self.builtin, Some(folder)) else { return };
         self.watched = watched;
-        let loaded = load(self.builtin, self.folder.as_deref());
         let restored = self.engine.replace_rules(Arc::clone(&loaded.rules));
         tracing::info!(
             rules = loaded.rules.len(),
@@ -256,16 +301,24 @@ impl Runner {
 
     /// Keeps what is remembered. All findings up to here are in the store.
     fn keep(&mut self) {
+        if self.behind {
+            return;
+        }
         let begun = self.env.clock.monotonic();
         let kept = Kept {
             next_seq: self.tail.position(),
+            quiet_until: self.quiet_until,
             engine: self.engine.checkpoint(),
             baselines: self.baselines.as_ref().map(Baselines::checkpoint).unwrap_or_default(),
         };
-        if let Err(error) = checkpoint::write(&self.data, &kept) {
-            tracing::error!(%error, "what detection remembers could not be kept");
-        }
+        keep(&self.data, &kept);
         self.kept_at = self.env.clock.monotonic();
         self.keep_every = KEEP_EVERY.max(self.kept_at.saturating_sub(begun) * KEEP_SHARE);
+    }
+}
+
+fn keep(data: &Path, kept: &Kept) {
+    if let Err(error) = checkpoint::write(data, kept) {
+        tracing::error!(%error, "what detection remembers could not be kept");
     }
 }

@@ -31,8 +31,7 @@ use super::names::{OF_REQUESTS, event, key, reason};
 use crate::contract::Gatekeeper;
 use crate::meters::Meters;
 
-/// Name of the service that the hub's own records are of.
-pub(crate) const SERVICE: &str = "threadline";
+pub(crate) use threadline_detect::finding::SERVICE;
 /// Notes that wait for the thread.
 const QUEUE_MAX: usize = 8192;
 /// Audit notes that wait for the thread or for the store, or that are still to be made.

@@ -1,10 +1,9 @@
 //! Durations and failures of a sealed file's spans by service and minute (docs/formats.md, "Durations").
 
-use rustc_hash::FxHashMap;
 use threadline_model::trace::DURATION_BUCKETS;
 
-use super::rollup::{MINUTE_US, bad, length, number, open, seal, text, write_text};
-use super::varint::{unzigzag, write, zigzag};
+use super::rollup::{MINUTE_US, Services, Steps, bad, length, number, open, seal};
+use super::varint::write;
 use crate::StoreError;
 
 /// Spans of one service and minute.
@@ -40,22 +39,10 @@ impl Durations {
         let content = open(block)?;
         let mut rest = content.as_slice();
         let mut durations = Durations::default();
+        durations.services = Services::read(&mut rest)?;
+        let mut steps = Steps::default();
         for _ in 0..length(&mut rest)? {
-            durations.services.push(text(&mut rest)?);
-        }
-        let runs = length(&mut rest)?;
-        let (mut service, mut minute) = (0_u64, 0_i64);
-        for _ in 0..runs {
-            let step = number(&mut rest)?;
-            if step > 0 {
-                minute = 0;
-            }
-            service = service.checked_add(step).ok_or_else(bad)?;
-            minute = minute.checked_add(unzigzag(number(&mut rest)?)).ok_or_else(bad)?;
-            let index = u32::try_from(service).map_err(|_| bad())?;
-            if index as usize > durations.services.len() {
-                return Err(bad());
-            }
+            let (service, minute_us) = steps.read(&mut rest, durations.services.len())?;
             let failed = number(&mut rest)?;
             let count = length(&mut rest)?;
             // Each takes a byte at least: a damaged count cannot take memory.
@@ -70,8 +57,8 @@ impl Durations {
                 durations.buckets.push(bucket.ok_or_else(bad)?);
             }
             durations.runs.push(DurationRun {
-                service: index.checked_sub(1),
-                minute_us: minute.checked_mul(MINUTE_US).ok_or_else(bad)?,
+                service,
+                minute_us,
                 failed,
                 from,
                 to: u32::try_from(durations.buckets.len()).map_err(|_| bad())?,
@@ -95,7 +82,7 @@ type Packed = (u32, i64, u64, usize, Vec<u8>);
 /// Gathers durations by service and minute. Rows of one service and minute that come in a row make one run.
 #[derive(Default)]
 pub(crate) struct DurationsBuilder {
-    services: FxHashMap<String, u32>,
+    services: Services,
     runs: Vec<Packed>,
     key: (u32, i64),
     failed: u64,
@@ -105,12 +92,7 @@ pub(crate) struct DurationsBuilder {
 impl DurationsBuilder {
     /// The number of a service, from 1; 0 = none.
     pub(crate) fn service(&mut self, name: &str) -> u32 {
-        if let Some(&known) = self.services.get(name) {
-            return known;
-        }
-        let next = self.services.len() as u32 + 1;
-        self.services.insert(name.to_owned(), next);
-        next
+        self.services.number(name)
     }
 
     /// Adds a span.
@@ -144,32 +126,17 @@ impl DurationsBuilder {
     /// The block.
     pub(crate) fn finish(mut self) -> Result<Vec<u8>, StoreError> {
         self.end_run();
-        let mut names: Vec<(&str, u32)> = self.services.iter().map(|(name, n)| (name.as_str(), *n)).collect();
-        names.sort_unstable();
-        let mut ranks = vec![0_u32; names.len() + 1];
-        for (rank, (_, number)) in (1..).zip(&names) {
-            if let Some(slot) = ranks.get_mut(*number as usize) {
-                *slot = rank;
-            }
-        }
+        let mut content = Vec::new();
+        let ranks = self.services.write(&mut content);
         let rank = |service: u32| ranks.get(service as usize).copied().unwrap_or(0);
         self.runs.sort_by_key(|(service, minute, ..)| (rank(*service), *minute));
-        let mut content = Vec::new();
-        write(&mut content, names.len() as u64);
-        names.iter().for_each(|(name, _)| write_text(&mut content, name));
         write(&mut content, self.runs.len() as u64);
-        let (mut last_service, mut last_minute) = (0, 0);
+        let mut steps = Steps::default();
         for (service, minute, failed, count, packed) in &self.runs {
-            let service = rank(*service);
-            if service != last_service {
-                last_minute = 0;
-            }
-            write(&mut content, u64::from(service - last_service));
-            write(&mut content, zigzag(minute - last_minute));
+            steps.write(&mut content, rank(*service), *minute);
             write(&mut content, *failed);
             write(&mut content, *count as u64);
             content.extend_from_slice(packed);
-            (last_service, last_minute) = (service, *minute);
         }
         seal(&content)
     }

@@ -54,16 +54,90 @@ pub(super) fn length(rest: &mut &[u8]) -> Result<usize, StoreError> {
     usize::try_from(number(rest)?).map_err(|_| bad())
 }
 
-pub(super) fn text(rest: &mut &[u8]) -> Result<String, StoreError> {
+fn text(rest: &mut &[u8]) -> Result<String, StoreError> {
     let len = length(rest)?;
     let (text, tail) = rest.split_at_checked(len).ok_or_else(bad)?;
     *rest = tail;
     String::from_utf8(text.to_vec()).map_err(|_| bad())
 }
 
-pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {
+fn write_text(out: &mut Vec<u8>, text: &str) {
     write(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
+}
+
+/// Services of a file, numbered as they come from 1; 0 = none.
+#[derive(Default)]
+pub(super) struct Services(FxHashMap<String, u32>);
+
+impl Services {
+    /// The number of a service.
+    pub(super) fn number(&mut self, name: &str) -> u32 {
+        if let Some(&known) = self.0.get(name) {
+            return known;
+        }
+        let next = self.0.len() as u32 + 1;
+        self.0.insert(name.to_owned(), next);
+        next
+    }
+
+    /// Writes the names, sorted by bytes. The rank of each number, from 1; 0 = none.
+    pub(super) fn write(&self, out: &mut Vec<u8>) -> Vec<u32> {
+        let mut names: Vec<(&str, u32)> =
+            self.0.iter().map(|(name, number)| (name.as_str(), *number)).collect();
+        names.sort_unstable();
+        write(out, names.len() as u64);
+        let mut ranks = vec![0; names.len() + 1];
+        for (rank, (name, number)) in (1..).zip(names) {
+            write_text(out, name);
+            if let Some(slot) = ranks.get_mut(number as usize) {
+                *slot = rank;
+            }
+        }
+        ranks
+    }
+
+    /// Names as [`Services::write`] left them.
+    pub(super) fn read(rest: &mut &[u8]) -> Result<Vec<String>, StoreError> {
+        let mut names = Vec::new();
+        for _ in 0..length(rest)? {
+            names.push(text(rest)?);
+        }
+        Ok(names)
+    }
+}
+
+/// Service and minute of entries that are sorted by both: each by its distance from the one before.
+#[derive(Default)]
+pub(super) struct Steps {
+    service: u32,
+    minute: i64,
+}
+
+impl Steps {
+    /// Writes a service's rank and a minute.
+    pub(super) fn write(&mut self, out: &mut Vec<u8>, service: u32, minute: i64) {
+        if service != self.service {
+            self.minute = 0;
+        }
+        write(out, u64::from(service - self.service));
+        write(out, zigzag(minute - self.minute));
+        *self = Steps { service, minute };
+    }
+
+    /// Index of the service among `services`, and start of the minute, µs.
+    pub(super) fn read(&mut self, rest: &mut &[u8], services: usize) -> Result<(Option<u32>, i64), StoreError> {
+        let step = u32::try_from(number(rest)?).map_err(|_| bad())?;
+        if step > 0 {
+            self.minute = 0;
+        }
+        self.service = self.service.checked_add(step).ok_or_else(bad)?;
+        self.minute = self.minute.checked_add(unzigzag(number(rest)?)).ok_or_else(bad)?;
+        if self.service as usize > services {
+            return Err(bad());
+        }
+        Ok((self.service.checked_sub(1), self.minute.checked_mul(MINUTE_US).ok_or_else(bad)?))
+    }
 }
 
 /// Rows of one service, minute and class.
@@ -94,31 +168,14 @@ impl Rollup {
     pub(crate) fn read(block: &[u8]) -> Result<Rollup, StoreError> {
         let content = open(block)?;
         let mut rest = content.as_slice();
-        let mut services = Vec::new();
-        for _ in 0..length(&mut rest)? {
-            services.push(text(&mut rest)?);
-        }
+        let services = Services::read(&mut rest)?;
         let mut entries = Vec::new();
-        let (mut service, mut minute) = (0_u64, 0_i64);
+        let mut steps = Steps::default();
         for _ in 0..length(&mut rest)? {
-            let step = number(&mut rest)?;
-            if step > 0 {
-                minute = 0;
-            }
-            service = service.checked_add(step).ok_or_else(bad)?;
-            minute = minute.checked_add(unzigzag(number(&mut rest)?)).ok_or_else(bad)?;
+            let (service, minute_us) = steps.read(&mut rest, services.len())?;
             let class = i32::try_from(unzigzag(number(&mut rest)?)).map_err(|_| bad())?;
-            let index = u32::try_from(service).map_err(|_| bad())?;
-            if index as usize > services.len() {
-                return Err(bad());
-            }
-            entries.push(RollupEntry {
-                service: index.checked_sub(1),
-                minute_us: minute.checked_mul(MINUTE_US).ok_or_else(bad)?,
-                class,
-                rows: number(&mut rest)?,
-                bytes: number(&mut rest)?,
-            });
+            let (rows, bytes) = (number(&mut rest)?, number(&mut rest)?);
+            entries.push(RollupEntry { service, minute_us, class, rows, bytes });
         }
         Ok(Rollup { services, entries })
     }
@@ -132,7 +189,7 @@ impl Rollup {
 /// Counts rows by service, minute and class.
 #[derive(Default)]
 pub(crate) struct RollupBuilder {
-    services: FxHashMap<String, u32>,
+    services: Services,
     counts: FxHashMap<(u32, i64, i32), (u64, u64)>,
     last: Option<((u32, i64, i32), (u64, u64))>,
 }
@@ -140,12 +197,7 @@ pub(crate) struct RollupBuilder {
 impl RollupBuilder {
     /// The number of a service, from 1; 0 = none.
     pub(crate) fn service(&mut self, name: &str) -> u32 {
-        if let Some(&known) = self.services.get(name) {
-            return known;
-        }
-        let next = self.services.len() as u32 + 1;
-        self.services.insert(name.to_owned(), next);
-        next
+        self.services.number(name)
     }
 
     /// Counts a row.
@@ -174,15 +226,8 @@ impl RollupBuilder {
             counts.0 += rows;
             counts.1 += sum;
         }
-        let mut names: Vec<(&str, u32)> =
-            self.services.iter().map(|(name, number)| (name.as_str(), *number)).collect();
-        names.sort_unstable();
-        let mut ranks = vec![0_u32; names.len() + 1];
-        for (rank, (_, number)) in names.iter().enumerate() {
-            if let Some(slot) = ranks.get_mut(*number as usize) {
-                *slot = rank as u32 + 1;
-            }
-        }
+        let mut content = Vec::new();
+        let ranks = self.services.write(&mut content);
         let mut entries: Vec<((u32, i64, i32), (u64, u64))> = self
             .counts
             .iter()
@@ -191,21 +236,13 @@ impl RollupBuilder {
             })
             .collect();
         entries.sort_unstable();
-        let mut content = Vec::new();
-        write(&mut content, names.len() as u64);
-        names.iter().for_each(|(name, _)| write_text(&mut content, name));
         write(&mut content, entries.len() as u64);
-        let (mut last_service, mut last_minute) = (0, 0);
+        let mut steps = Steps::default();
         for ((service, minute, class), (rows, bytes)) in entries {
-            if service != last_service {
-                last_minute = 0;
-            }
-            write(&mut content, u64::from(service - last_service));
-            write(&mut content, zigzag(minute - last_minute));
+            steps.write(&mut content, service, minute);
             write(&mut content, zigzag(i64::from(class)));
             write(&mut content, rows);
             write(&mut content, bytes);
-            (last_service, last_minute) = (service, minute);
         }
         seal(&content)
     }
