@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use threadline_model::schema::Table;
 
 use crate::sealed::Sealed;
-use crate::sealed::catalogue::{TAG_KEYS, add_of, remove_of};
+use crate::sealed::catalogue::{TAG_KEYS, add_of, remove_of, sealed_at};
 use crate::sealed::keys::KeyCounts;
 use crate::sealed::reader::SealedFile;
 use crate::sealed::rows::HOUR_US;
@@ -77,6 +77,8 @@ impl Sealed {
         }
         let mut add = add_of(&written.path, written.hour, &written.facts, keys.to_tag(), now);
         add.data_change = false;
+        let sealed_ms = group.iter().map(|file| file.meta().sealed_ms).max();
+        sealed_at(&mut add, sealed_ms.unwrap_or(now / 1000));
         actions.push(Action::add(add));
         let done = self.commit_change(table, &group, &[written], &actions)?;
         if done {
@@ -103,8 +105,12 @@ fn choose(files: &[Arc<SealedFile>], options: &Options, now: i64) -> Option<Vec<
     let quiet_us = i64::try_from(options.compact_quiet.as_micros()).unwrap_or(i64::MAX);
     let mut quiet_since: BTreeMap<i64, i64> = BTreeMap::new();
     for file in files {
-        let since = quiet_since.entry(file.meta().hour).or_insert(i64::MIN);
-        *since = (*since).max(file.meta().made_ms.saturating_mul(1000));
+        let sealed_us = file.meta().sealed_ms.saturating_mul(1000);
+        // A clock that went back says nothing of when an hour has grown.
+        if sealed_us <= now {
+            let since = quiet_since.entry(file.meta().hour).or_insert(i64::MIN);
+            *since = (*since).max(sealed_us);
+        }
     }
     let over = |hour: i64| {
         let quiet_since = quiet_since.get(&hour).copied().unwrap_or(i64::MIN);

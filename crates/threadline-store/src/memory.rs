@@ -38,8 +38,10 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    fn new(batch: RecordBatch, first_seq: i64, last_seq: i64, since: Duration) -> Chunk {
-        let (bytes, has_quarantined) = (codec::batch_bytes(&batch), quarantine::count(&batch) > 0);
+    fn new(batch: RecordBatch, first_seq: i64, last_seq: i64, since: Duration, has_quarantined: bool) -> Chunk {
+        // Room for the others' copy, too, which a reader may want any time.
+        let copies = 1 + usize::from(has_quarantined);
+        let bytes = codec::batch_bytes(&batch).saturating_mul(copies);
         Chunk { batch, first_seq, last_seq, bytes, since, has_quarantined, regular: OnceLock::new() }
     }
 
@@ -88,7 +90,8 @@ impl Rows {
     fn push(&mut self, table: Table, batch: RecordBatch, now: Duration) {
         let seq = codec::seq_column(&batch).map(|column| column.values());
         let Some((&first_seq, &last_seq)) = seq.and_then(|seq| seq.first().zip(seq.last())) else { return };
-        let chunk = Chunk::new(batch, first_seq, last_seq, now);
+        let has_quarantined = quarantine::count(&batch) > 0;
+        let chunk = Chunk::new(batch, first_seq, last_seq, now, has_quarantined);
         self.rows += chunk.batch.num_rows();
         self.bytes += chunk.bytes;
         self.chunks.push(Arc::new(chunk));
@@ -110,7 +113,8 @@ impl Rows {
         let batches: Vec<RecordBatch> = parts.iter().map(|chunk| chunk.batch.clone()).collect();
         // Columns that do not go together stay apart: slower to read, not wrong.
         let Ok(batch) = codec::merge(table, &batches) else { return false };
-        let merged = Chunk::new(batch, first.first_seq, last.last_seq, first.since);
+        let has_quarantined = parts.iter().any(|chunk| chunk.has_quarantined);
+        let merged = Chunk::new(batch, first.first_seq, last.last_seq, first.since, has_quarantined);
         let before: usize = parts.iter().map(|chunk| chunk.bytes).sum();
         self.bytes = (self.bytes + merged.bytes).saturating_sub(before);
         self.chunks.truncate(self.chunks.len() - run);

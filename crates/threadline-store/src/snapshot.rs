@@ -64,8 +64,8 @@ pub struct FileMeta {
     pub rows_root: [u8; 32],
     /// Hour partition, µs since the epoch of its start.
     pub hour: i64,
-    /// When it was made, ms since the epoch.
-    pub made_ms: i64,
+    /// When the newest of its rows were sealed, ms since the epoch; merging them later does not change it.
+    pub sealed_ms: i64,
     /// Whether it was written in haste and is to be written again, smaller.
     pub draft: bool,
     /// Its rows are in quarantine, all of them; of other files none is.

@@ -46,7 +46,7 @@ const SHOWN_BYTES: usize = 200;
 const SHOWN_VALUES: usize = 5;
 
 impl Matcher {
-    /// Explains one rule over one record.
+    /// Explains one rule over one record; `None` when the rule is not about records of this table, or there is none.
     pub fn explain(
         &self,
         batch: &RecordBatch,
@@ -54,7 +54,7 @@ impl Matcher {
         row: usize,
         rule: RuleIndex,
     ) -> Option<Explanation> {
-        let program = self.programs.get(rule as usize)?;
+        let program = self.programs.get(rule as usize).filter(|program| program.tables.has(table))?;
         let row = self.row(batch, table, row);
         Some(explain(&self.names, &program.expr, &row))
     }
@@ -63,11 +63,9 @@ impl Matcher {
     pub fn match_plainly(&self, batch: &RecordBatch, table: Table, row: usize) -> Vec<RuleIndex> {
         let row = self.row(batch, table, row);
         let about = |rule: &RuleIndex| {
-            self.programs.get(*rule as usize).is_some_and(|program| {
-                let tables = program.tables;
-                let about = if table == Table::Logs { tables.logs } else { tables.spans };
-                about && holds(&self.names, &program.expr, &row)
-            })
+            self.programs
+                .get(*rule as usize)
+                .is_some_and(|program| program.tables.has(table) && holds(&self.names, &program.expr, &row))
         };
         (0..self.programs.len() as RuleIndex).filter(about).collect()
     }

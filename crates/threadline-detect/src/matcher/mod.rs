@@ -413,7 +413,7 @@ impl Matcher {
             let queue = std::mem::take(&mut scratch.queue);
             for rule in always.iter().chain(&queue) {
                 let Some(program) = self.programs.get(*rule as usize) else { continue };
-                let about = if table == Table::Logs { program.tables.logs } else { program.tables.spans };
+                let about = program.tables.has(table);
                 if about && self.holds(&program.node, &row, scratch) {
                     scratch.hits.push(*rule);
                 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use threadline_model::schema::Table;
+
 use super::condition::Condition;
 use super::correlation::Correlation;
 use super::extension::Extension;
@@ -164,6 +166,14 @@ pub struct Tables {
 impl Tables {
     /// Both.
     pub const BOTH: Tables = Tables { logs: true, spans: true };
+
+    /// Whether records of a table are among them.
+    pub fn has(self, table: Table) -> bool {
+        match table {
+            Table::Logs => self.logs,
+            Table::Spans => self.spans,
+        }
+    }
 }
 
 /// A correlation with what all documents have.

@@ -79,6 +79,8 @@ const TAG_HEAD: &str = "threadline.head";
 const TAG_ELIDED: &str = "threadline.elide_ids";
 /// `true`: the file is to be written again, smaller.
 const TAG_DRAFT: &str = "threadline.draft";
+/// When the newest of a merged file's rows were sealed, ms. Not there: when the file was made.
+const TAG_SEALED_MS: &str = "threadline.sealed_ms";
 /// `true`: the file's rows are in quarantine. Not there: none is.
 const TAG_QUARANTINED: &str = "threadline.quarantined";
 /// Keys without a column that the file's rows have, with type and count.
@@ -123,6 +125,11 @@ pub(crate) fn add_of(path: &str, hour: i64, facts: &Facts, keys: Option<String>,
         stats: Some(stats.to_string()),
         tags: Some(tags),
     }
+}
+
+/// Says when the last of a merged file's rows were sealed, ms.
+pub(crate) fn sealed_at(add: &mut Add, sealed_ms: i64) {
+    add.tags.get_or_insert_default().insert(TAG_SEALED_MS.to_owned(), sealed_ms.to_string());
 }
 
 /// The `remove` of a file.
@@ -172,7 +179,10 @@ pub(crate) fn meta_of(
         seq: range(TAG_SEQ)?,
         sha256: hash(TAG_SHA256)?,
         rows_root: hash(TAG_ROOT)?,
-        made_ms: add.modification_time,
+        sealed_ms: match tag(TAG_SEALED_MS) {
+            Ok(text) => text.parse().map_err(|_| bad(TAG_SEALED_MS))?,
+            Err(_) => add.modification_time,
+        },
         draft: tag(TAG_DRAFT).is_ok_and(|draft| draft == "true"),
         quarantined: tag(TAG_QUARANTINED).is_ok_and(|text| text == "true"),
     };

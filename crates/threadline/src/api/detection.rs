@@ -6,11 +6,12 @@ use axum::body::Body;
 use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use threadline_store::Scope;
 
 use super::params::range;
 use super::problem::Problem;
 use super::{Api, Document};
-use crate::detection::{self, RuleState};
+use crate::detection::{self, Backtest, RuleState};
 use crate::meters::QueryKind;
 use crate::rows::time_text;
 
@@ -60,16 +61,20 @@ pub(crate) async fn backtest(api: &Arc<Api>, body: Document) -> Result<Response<
         serde_json::from_slice(&body).map_err(|error| Problem::body(error.to_string()))?;
     let (from, to, since) = (asked.from.as_deref(), asked.to.as_deref(), asked.since.as_deref());
     let range = range(from, to, since, api.clock.now_us())?;
-    let loaded = detection::compile(&[("rules".to_owned(), asked.rules.into())]);
+    let store = api.store.clone();
+    let run = api.gate.run(QueryKind::Backtest, move |guard| {
+        let loaded = detection::compile(&[("rules".to_owned(), asked.rules.into())]);
+        if loaded.rules.is_empty() {
+            return Ok((loaded, Backtest::default()));
+        }
+        let found = detection::backtest(&store.snapshot_of(Scope::All), &loaded.rules, range, guard)?;
+        Ok((loaded, found))
+    });
+    let (loaded, found) = run.await?;
     if loaded.rules.is_empty() {
         let why = loaded.problems.first().map_or("there is no rule in it", String::as_str);
         return Err(Problem::parameter("rules", why));
     }
-    let (store, rules) = (api.store.clone(), Arc::clone(&loaded.rules));
-    let run = api
-        .gate
-        .run(QueryKind::Backtest, move |guard| detection::backtest(&store.snapshot(), &rules, range, guard));
-    let found = run.await?;
     let listed: Vec<Value> = found.findings.iter().take(LISTED_MAX).map(detection::json_of).collect();
     let answer = json!({
         "rules": loaded.rules.len(),

@@ -20,7 +20,6 @@ pub(crate) fn metrics(api: &Arc<Api>) -> Response<Body> {
     intake(api, &mut page);
     queries(api, &mut page);
     detection(api, &mut page);
-    detection(api, &mut page);
     door(api, &mut page);
     store(api, &mut page);
     process(api, &mut page);

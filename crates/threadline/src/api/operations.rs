@@ -450,7 +450,7 @@ pub(crate) static OPERATIONS: &[Operation] = &[
         parameters: &[],
         bodies: &[(JSON, "BacktestRequest")],
         replies: &[ok(JSON, "Backtest", "What was found.")],
-        problems: &[400, 413, 415, 500, 503],
+        problems: &[400, 413, 415, 422, 500, 503, 504],
     },
     Operation {
         id: Id::Detection,

@@ -12,7 +12,7 @@ use threadline_model::schema::Table as Rows;
 
 use super::args::{Format, OutputArgs, RangeArgs, Screen, SourceArgs};
 use super::failure::Failure;
-use super::output::{Table, printable};
+use super::output::{Table, csv, printable};
 use super::source::{Source, decode};
 use crate::detection::{Loaded, compile, pack, read_files};
 
@@ -125,25 +125,52 @@ fn list(value: &Value, name: &str) -> Vec<Value> {
     value.get(name).and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
+const LIST_HEAD: [&str; 5] = ["level", "rule", "findings", "last", "id"];
+const BACKTEST_HEAD: [&str; 4] = ["time", "level", "rule", "explanation"];
+
+/// Says which rules an answer is without, beside the answer.
+fn left_out(answer: &Value) {
+    for problem in list(answer, "problems") {
+        eprintln!("left out: {}", printable(problem.as_str().unwrap_or_default()));
+    }
+}
+
+fn write_csv<const N: usize>(
+    out: &mut impl Write,
+    head: &[&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> std::io::Result<()> {
+    writeln!(out, "{}", head.join(","))?;
+    for row in rows {
+        writeln!(out, "{}", row.map(|cell| csv(&cell)).join(","))?;
+    }
+    Ok(())
+}
+
 impl List {
     fn run(self) -> Result<ExitCode, Failure> {
         let source = Source::open(&self.source)?;
         let document = source.document("/api/v1/rules", &[])?;
-        let mut out = std::io::stdout().lock();
-        if matches!(self.output.output, Format::Json | Format::Ndjson) {
-            writeln!(out, "{}", document.trim_end())?;
-            return Ok(ExitCode::SUCCESS);
-        }
         let answer: Value = decode(&document)?;
-        let mut table = Table::new(&["level", "rule", "findings", "last", "id"]);
-        for rule in list(&answer, "rules") {
-            table.row(["level", "title", "findings", "last", "id"].map(|name| text(&rule, name)));
+        let rules = list(&answer, "rules");
+        left_out(&answer);
+        let mut out = std::io::stdout().lock();
+        let mut table = Table::new(&LIST_HEAD);
+        let cells = |rule| ["level", "title", "findings", "last", "id"].map(|name| text(rule, name));
+        match self.output.output {
+            Format::Json => writeln!(out, "{}", document.trim_end())?,
+            Format::Ndjson => {
+                for rule in &rules {
+                    writeln!(out, "{rule}")?;
+                }
+            }
+            Format::Csv => write_csv(&mut out, &LIST_HEAD, rules.iter().map(cells))?,
+            Format::Table => {
+                rules.iter().map(cells).for_each(|row| table.row(row));
+                table.write(&mut out, Screen::detect())?;
+            }
         }
-        table.write(&mut out, Screen::detect())?;
-        for problem in list(&answer, "problems") {
-            writeln!(out, "left out: {}", printable(problem.as_str().unwrap_or_default()))?;
-        }
-        Ok(ExitCode::SUCCESS)
+        Ok(code(!(self.output.fail_empty && rules.is_empty())))
     }
 }
 
@@ -205,10 +232,13 @@ impl Explain {
         let table = if self.span { Rows::Spans } else { Rows::Logs };
         let mut out = std::io::stdout().lock();
         let mut any = false;
-        for (number, record) in records(&self.file, self.span)?.iter().enumerate() {
+        for (number, record) in Records::open(&self.file, self.span)?.enumerate() {
             let failed = |reason: String| Failure::Usage(format!("record {}: {reason}", number + 1));
-            let batch = testing::batch(table, &[record], BASE_US, 1).map_err(failed)?;
-            let Some(why) = rules.matcher().explain(&batch, table, 0, hit) else { continue };
+            let batch = testing::batch(table, &[&record?], BASE_US, 1).map_err(failed)?;
+            let Some(why) = rules.matcher().explain(&batch, table, 0, hit) else {
+                let other = if self.span { "logs: leave `--span` away" } else { "spans: add `--span`" };
+                return Err(Failure::Usage(format!("`{}` is a rule about {other}", meta.title)));
+            };
             any |= why.holds;
             writeln!(out, "record {}: {}", number + 1, if why.holds { "matches" } else { "does not match" })?;
             for line in why.to_string().lines() {
@@ -220,28 +250,58 @@ impl Explain {
 }
 
 /// The records of a file, a JSON object per line.
-fn records(path: &Path, span: bool) -> Result<Vec<TestRecord>, Failure> {
-    let failed = |error: std::io::Error| Failure::Failed(format!("{}: {error}", path.display()));
-    let input: Box<dyn std::io::Read> = match path.to_str() {
-        Some("-") => Box::new(std::io::stdin().lock()),
-        _ => Box::new(std::fs::File::open(path).map_err(failed)?),
-    };
-    let mut input = BufReader::new(input);
-    let mut records = Vec::new();
-    loop {
-        let mut line = String::new();
-        let bytes = input.by_ref().take(LINE_BYTES_MAX).read_line(&mut line).map_err(failed)?;
-        if bytes == 0 {
-            return Ok(records);
+struct Records<'a> {
+    path: &'a Path,
+    span: bool,
+    input: BufReader<Box<dyn std::io::Read>>,
+    line: usize,
+}
+
+impl<'a> Records<'a> {
+    fn open(path: &'a Path, span: bool) -> Result<Records<'a>, Failure> {
+        let input: Box<dyn std::io::Read> = match path.to_str() {
+            Some("-") => Box::new(std::io::stdin().lock()),
+            _ => Box::new(
+                std::fs::File::open(path)
+                    .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?,
+            ),
+        };
+        Ok(Records { path, span, input: BufReader::new(input), line: 0 })
+    }
+
+    /// The next record; `None` at the end.
+    fn read(&mut self) -> Result<Option<TestRecord>, String> {
+        loop {
+            let mut line = String::new();
+            self.line += 1;
+            let most = LINE_BYTES_MAX + 1;
+            let bytes =
+                self.input.by_ref().take(most).read_line(&mut line).map_err(|error| error.to_string())?;
+            if bytes == 0 {
+                return Ok(None);
+            }
+            if bytes as u64 == most {
+                return Err(format!("it has more than {LINE_BYTES_MAX} bytes"));
+            }
+            if line.trim().is_empty() {
+                continue;
+            }
+            let object: Map<String, Value> =
+                serde_json::from_str(&line).map_err(|error| format!("it is no JSON object: {error}"))?;
+            let fields = object.into_iter().map(|(key, value)| (key, value_of(value))).collect();
+            return Ok(Some(TestRecord { at_us: 0, span: self.span, fields }));
         }
-        if line.trim().is_empty() {
-            continue;
-        }
-        let wrong = |reason: String| Failure::Usage(format!("{}: {reason}", path.display()));
-        let object: Map<String, Value> =
-            serde_json::from_str(&line).map_err(|error| wrong(format!("a line is no JSON object: {error}")))?;
-        let fields = object.into_iter().map(|(key, value)| (key, value_of(value))).collect();
-        records.push(TestRecord { at_us: 0, span, fields });
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<TestRecord, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let read = self.read();
+        let line = self.line;
+        read.map_err(|reason| Failure::Usage(format!("{}, line {line}: {reason}", self.path.display())))
+            .transpose()
     }
 }
 
@@ -272,37 +332,33 @@ impl Backtest {
         let source = Source::open(&self.source)?;
         let mut document = String::new();
         source.post("/api/v1/rules/backtest", &body)?.read_to_string(&mut document)?;
+        let answer: Value = decode(&document)?;
+        let findings = list(&answer, "findings");
+        left_out(&answer);
         let mut out = std::io::stdout().lock();
+        let mut table = Table::new(&BACKTEST_HEAD);
+        let cells = |finding| ["time", "level", "title", "explanation"].map(|name| text(finding, name));
         match self.output.output {
             Format::Json => writeln!(out, "{}", document.trim_end())?,
-            format => {
-                let answer: Value = decode(&document)?;
-                let findings = list(&answer, "findings");
-                if format == Format::Ndjson {
-                    for finding in &findings {
-                        writeln!(out, "{finding}")?;
-                    }
-                } else {
-                    let mut table = Table::new(&["time", "level", "rule", "explanation"]);
-                    for finding in &findings {
-                        table.row(["time", "level", "title", "explanation"].map(|name| text(finding, name)));
-                    }
-                    table.write(&mut out, Screen::detect())?;
-                    for problem in list(&answer, "problems") {
-                        writeln!(out, "left out: {}", printable(problem.as_str().unwrap_or_default()))?;
-                    }
-                    writeln!(
-                        out,
-                        "\n{} findings of {} rules; {} of {} records match some rule",
-                        text(&answer, "total"),
-                        text(&answer, "rules"),
-                        text(&answer, "hits"),
-                        text(&answer, "records")
-                    )?;
+            Format::Ndjson => {
+                for finding in &findings {
+                    writeln!(out, "{finding}")?;
                 }
-                return Ok(code(!(self.output.fail_empty && findings.is_empty())));
+            }
+            Format::Csv => write_csv(&mut out, &BACKTEST_HEAD, findings.iter().map(cells))?,
+            Format::Table => {
+                findings.iter().map(cells).for_each(|row| table.row(row));
+                table.write(&mut out, Screen::detect())?;
+                writeln!(
+                    out,
+                    "\n{} findings of {} rules; {} of {} records match some rule",
+                    text(&answer, "total"),
+                    text(&answer, "rules"),
+                    text(&answer, "hits"),
+                    text(&answer, "records")
+                )?;
             }
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(code(!(self.output.fail_empty && findings.is_empty())))
     }
 }

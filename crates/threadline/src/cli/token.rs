@@ -190,7 +190,11 @@ impl List {
         let now_us = Env::local().clock.now_us();
         let file = TokenFile::of(&self.folder.data);
         let tokens = file.read().map_err(Failure::Failed)?;
-        let uses = file.read_uses().map_err(Failure::Failed)?;
+        // A list without them is better than none.
+        let uses = file.read_uses().unwrap_or_else(|reason| {
+            eprintln!("warning: it is not known when tokens were used last: {reason}");
+            Default::default()
+        });
         let used = |entry: &Entry| uses.get(&entry.id).copied();
         let list = tokens.list();
         let mut out = std::io::stdout().lock();

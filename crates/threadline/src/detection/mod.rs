@@ -22,7 +22,7 @@ use threadline_detect::engine::Stats;
 use threadline_store::{Env, Store};
 
 use crate::settings::Settings;
-pub(crate) use backtest::{backtest, json_of};
+pub(crate) use backtest::{Backtest, backtest, json_of};
 pub(crate) use rules::{Loaded, compile, pack, read_files};
 
 /// A rule and what came of it since the hub's start.

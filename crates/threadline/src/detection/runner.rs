@@ -11,7 +11,7 @@ use threadline_detect::engine::{Engine, Limits};
 use threadline_detect::finding::Finding;
 use threadline_model::columns::Batch;
 use threadline_model::schema::Table;
-use threadline_store::{Append, AppendError, Env, Store, Tail, TailBatch};
+use threadline_store::{Append, AppendError, Env, Scope, Store, Tail, TailBatch};
 
 use super::checkpoint::{self, Kept};
 use super::record::{self, Record};
@@ -120,7 +120,8 @@ impl Runner {
             status.rules = states(&loaded.rules);
             status.problems = loaded.problems;
         }
-        let tail = store.tail(kept.next_seq);
+        // What is in quarantine, too: what a sender malforms must not go out of sight.
+        let tail = store.tail_of(kept.next_seq, Scope::All);
         let paths = folder.as_deref().and_then(|folder| yaml_paths(folder).ok());
         Runner {
             store,

@@ -52,9 +52,11 @@ pub(crate) fn forwarded(headers: &HeaderMap, proxies: &[Network], peer: IpAddr) 
 
 /// The entries of a header that is a list, over all its lines; `None` when it is not there.
 fn hops(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
-    let lines: Vec<&str> = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok()).collect();
+    // A line that is no text is there all the same, and so is what a proxy has written behind a client's bytes.
+    let lines: Vec<_> =
+        headers.get_all(name).into_iter().map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
     (!lines.is_empty()).then(|| {
-        let all = lines.into_iter().flat_map(|line| line.split(','));
+        let all = lines.iter().flat_map(|line| line.split(','));
         all.map(|hop| hop.trim().to_owned()).collect()
     })
 }
@@ -89,6 +91,8 @@ fn address(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -107,6 +111,13 @@ mod tests {
             ("with a port", "10.0.0.1", &[(x, "203.0.113.1:4711")], Some("203.0.113.1")),
             ("no address", "10.0.0.1", &[(x, "203.0.113.1, unknown")], None),
             ("empty", "10.0.0.1", &[(x, "")], None),
+            ("bytes before what a proxy wrote", "10.0.0.1", &[(x, "\u{ff}, 203.0.113.1")], Some("203.0.113.1")),
+            (
+                "bytes, and the other one set by a client",
+                "10.0.0.1",
+                &[(x, "\u{ff}"), ("forwarded", "for=127.0.0.1")],
+                None,
+            ),
             ("mapped", "::ffff:10.0.0.1", &[(x, "::ffff:203.0.113.1")], Some("203.0.113.1")),
             (
                 "the standard's",
@@ -130,7 +141,7 @@ mod tests {
         ] {
             let mut map = HeaderMap::new();
             for (name, value) in headers {
-                map.append(HeaderName::from_static(name), value.parse().unwrap());
+                map.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
             }
             let got = forwarded(&map, &proxies, peer.parse().unwrap());
             assert_eq!(got.client, want.map(|want| want.parse().unwrap()), "{name}");

@@ -37,6 +37,12 @@ struct Count {
     since: Duration,
 }
 
+impl Count {
+    fn left(&self, now: Duration) -> Duration {
+        WINDOW.saturating_sub(now.saturating_sub(self.since)).max(Duration::from_secs(1))
+    }
+}
+
 /// The table.
 pub(crate) struct Limiter {
     clock: Arc<dyn Clock>,
@@ -66,8 +72,16 @@ impl Limiter {
             *count = Count { failures: 0, since: now };
         }
         count.failures = count.failures.saturating_add(1);
-        let left = WINDOW.saturating_sub(now.saturating_sub(count.since));
-        (count.failures > FAILURES_MAX).then(|| left.max(Duration::from_secs(1)))
+        (count.failures > FAILURES_MAX).then(|| count.left(now))
+    }
+
+    /// How long a source that has had too many failures is still to wait; nothing is counted.
+    pub(crate) fn locked(&self, address: IpAddr) -> Option<Duration> {
+        let now = self.clock.monotonic();
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.get(&source(address))?;
+        let is_now = now.saturating_sub(count.since) < WINDOW;
+        (is_now && count.failures >= FAILURES_MAX).then(|| count.left(now))
     }
 }
 
@@ -95,12 +109,15 @@ mod tests {
         let limiter = Limiter::new(hand.clone());
         let a: IpAddr = "10.0.0.1".parse().unwrap();
         for _ in 0..FAILURES_MAX {
+            assert_eq!(limiter.locked(a), None);
             assert_eq!(limiter.failed(a), None);
         }
+        assert_eq!(limiter.locked(a), Some(WINDOW));
         hand.0.store(20, Ordering::Relaxed);
         assert_eq!(limiter.failed(a), Some(Duration::from_secs(40)));
         assert_eq!(limiter.failed("10.0.0.2".parse().unwrap()), None);
         hand.0.store(60, Ordering::Relaxed);
+        assert_eq!(limiter.locked(a), None);
         assert_eq!(limiter.failed(a), None);
     }
 

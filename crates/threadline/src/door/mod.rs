@@ -30,7 +30,7 @@ mod uses;
 pub(crate) mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -110,6 +110,8 @@ pub(crate) struct Door {
     sessions: Sessions,
     uses: Uses,
     file: TokenFile,
+    /// Held while files of the door are read or written.
+    files: Mutex<()>,
     /// Who is believed when they say whom a request comes from.
     proxies: Vec<Network>,
     meters: Arc<Meters>,
@@ -145,6 +147,7 @@ impl Door {
             sessions: sessions(settings, &env),
             uses: Uses::new(Arc::clone(&env.clock), used),
             file,
+            files: Mutex::default(),
             proxies: settings.trusted_proxies.clone(),
             env,
             meters,
@@ -165,6 +168,7 @@ impl Door {
             sessions: sessions(&settings, &env),
             uses: Uses::new(Arc::clone(&env.clock), Default::default()),
             file: TokenFile::of(&settings.data_dir),
+            files: Mutex::default(),
             proxies: Vec::new(),
             journal: Journal::nowhere(env.clone(), Arc::clone(&meters)),
             env,
@@ -181,6 +185,8 @@ impl Door {
     /// # Errors
     /// When it cannot be read; the tokens stay as they are.
     pub(crate) fn reload_tokens(&self) -> Result<(), String> {
+        // Whoever reads later replaces later: an older state never comes in the place of a newer one.
+        let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         self.replace_tokens(self.file.read()?);
         Ok(())
     }
@@ -365,6 +371,7 @@ impl Door {
 
     /// Writes down when tokens were used last, if that has changed.
     pub(crate) fn keep_uses(&self) {
+        let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let tokens = self.tokens();
         if let Some(uses) = self.uses.changed(|id| tokens.get(id).is_some())
             && let Err(reason) = self.file.write_uses(uses)
@@ -393,7 +400,10 @@ impl Door {
     fn reject(&self, unknown: &Unknown, peer: &Peer, asked: &Asked) -> Refused {
         let Unknown { reason, token, method, hash } = unknown;
         let (reason, method) = (*reason, *method);
-        let locked = self.limiter.failed(peer.client());
+        // Who shows no token, or a session that is over, has guessed nothing; those who wait out a bound still do.
+        let guessed = reason != reason::authn::MISSING && method != method::SESSION;
+        let locked =
+            if guessed { self.limiter.failed(peer.client()) } else { self.limiter.locked(peer.client()) };
         let refused = match locked {
             Some(retry_after) => Refused::Locked {
                 detail: "too many requests without a good token from this address: come again later".to_owned(),

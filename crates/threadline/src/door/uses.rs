@@ -17,6 +17,8 @@ use super::limiter::source;
 pub(crate) const EVERY: Duration = Duration::from_secs(3600);
 /// Callers and addresses that are told apart; further ones share one count.
 const CALLERS_MAX: usize = 8192;
+/// A full table is swept at most this often.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Stands for them.
 const OTHERS: u64 = 0;
 
@@ -30,6 +32,8 @@ struct Seen {
 #[derive(Default)]
 struct Table {
     seen: HashMap<u64, Seen>,
+    /// When it was last swept for want of room, monotonic.
+    swept: Option<Duration>,
     /// By the token's id: when it was used last, µs.
     used_us: HashMap<String, i64>,
     changed: bool,
@@ -74,7 +78,11 @@ impl Uses {
             table.changed = true;
         }
         if table.seen.len() >= CALLERS_MAX && !table.seen.contains_key(&key) {
-            table.seen.retain(|_, seen| now.saturating_sub(seen.noted) < EVERY);
+            // Everybody waits for a sweep: seldom, not with each request of a large fleet.
+            if table.swept.is_none_or(|swept| now.saturating_sub(swept) >= SWEEP_EVERY) {
+                table.swept = Some(now);
+                table.seen.retain(|_, seen| now.saturating_sub(seen.noted) < EVERY);
+            }
             if table.seen.len() >= CALLERS_MAX {
                 key = OTHERS;
             }

@@ -22,13 +22,18 @@ pub(crate) async fn keep_fresh(door: Arc<Door>, file: TokenFile, tls: Option<Arc
     let mut tokens = Watched::new([file.path()]);
     let mut certificates = Watched::new(tls.iter().flat_map(|tls| tls.paths()));
     for look in 0_u32.. {
-        if tokens.changed()
-            && let Err(reason) = door.reload_tokens()
-        {
-            tracing::error!("the tokens stay as they are: {reason}");
+        if tokens.changed() {
+            let door = Arc::clone(&door);
+            aside(move || {
+                if let Err(reason) = door.reload_tokens() {
+                    tracing::error!("the tokens stay as they are: {reason}");
+                }
+            })
+            .await;
         }
         if look % USES_EVERY == USES_EVERY - 1 {
-            door.keep_uses();
+            let door = Arc::clone(&door);
+            aside(move || door.keep_uses()).await;
         }
         if let Some(tls) = &tls
             && certificates.changed()
@@ -40,6 +45,13 @@ pub(crate) async fn keep_fresh(door: Arc<Door>, file: TokenFile, tls: Option<Arc
             }
         }
         tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Does what waits for a disk where nobody else waits for it.
+async fn aside(work: impl FnOnce() + Send + 'static) {
+    if tokio::task::spawn_blocking(work).await.is_err() {
+        tracing::error!("looking at the door's files ended abnormally");
     }
 }
 

@@ -395,6 +395,12 @@ fn what_is_in_quarantine_is_shown_to_nobody_who_does_not_ask() {
         assert_eq!(count("q=service:aside+-is:quarantined"), Some(0));
         assert_eq!(distinct("q=is:quarantined+OR+service:shop"), Some(2));
         let body = [("content-type", "application/json")];
+        // Rules see all: nobody gets out of their sight by sending what the contract sets aside.
+        let rule =
+            "title: t\nlogsource: {product: threadline}\ndetection: {a: {event_name: no.such}, condition: a}";
+        let asked = json!({ "rules": rule, "from": "2000-01-01T00:00:00Z" }).to_string();
+        let reply = send("POST", hub.addresses().api, "/api/v1/rules/backtest", &body, asked.as_bytes());
+        assert_eq!(reply.json()["hits"], 2, "{}", reply.text());
         for (quarantined, want) in [(false, 5), (true, 9)] {
             let sql = "SELECT (SELECT count(*) FROM logs WHERE service <> 'threadline') + (SELECT count(*) FROM spans) AS n";
             let asked = json!({ "query": sql, "quarantined": quarantined }).to_string();

@@ -38,8 +38,8 @@ impl Durations {
     pub(crate) fn read(block: &[u8]) -> Result<Durations, StoreError> {
         let content = open(block)?;
         let mut rest = content.as_slice();
-        let mut durations = Durations::default();
-        durations.services = Services::read(&mut rest)?;
+        let services = Services::read(&mut rest)?;
+        let mut durations = Durations { services, ..Durations::default() };
         let mut steps = Steps::default();
         for _ in 0..length(&mut rest)? {
             let (service, minute_us) = steps.read(&mut rest, durations.services.len())?;
