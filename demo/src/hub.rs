@@ -1,7 +1,8 @@
 //! The hub under the fleet: TLS on its ports, senders known by certificate; and questions to it.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -10,10 +11,11 @@ use serde_json::Value;
 
 use crate::Result;
 use crate::mesh::{Mesh, identity};
+use crate::process::Process;
 
 /// A running hub.
 pub(crate) struct Hub {
-    pub(crate) child: Child,
+    pub(crate) child: Process,
     /// Where senders go.
     pub(crate) otlp: String,
     /// Where people and questions go.
@@ -44,8 +46,11 @@ impl Hub {
             .stdin(Stdio::null())
             .stdout(log_file)
             .stderr(second)
+            // A Ctrl-C is for the fleet, which stops it last.
+            .process_group(0)
             .spawn();
         let child = child.map_err(|error| format!("{}: {error}", binary.display()))?;
+        let child = Process::new("the hub", child);
         let mut hub = Hub {
             child,
             otlp: format!("https://localhost:{http}"),
@@ -54,7 +59,7 @@ impl Hub {
         };
         let deadline = Instant::now() + Duration::from_secs(60);
         while hub.get("/healthz").await.is_err() {
-            let ended = matches!(hub.child.try_wait(), Ok(Some(_)));
+            let ended = hub.child.has_ended();
             if ended || Instant::now() > deadline {
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
                 return Err(format!("the hub did not become healthy; it said:\n{said}"));

@@ -14,6 +14,9 @@ use crate::{Result, jwt, services};
 /// Requests that may be under way at once; what is beyond waits, and the load is less than was wanted.
 const AT_ONCE_MAX: usize = 64;
 
+/// Requests that are remembered until the end: half a day of them.
+const JOURNEYS_MAX: usize = 1_000_000;
+
 /// One request and what became of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Journey {
@@ -29,6 +32,8 @@ pub(crate) struct Journal {
     journeys: Mutex<Vec<Journey>>,
     /// Requests that got no answer.
     pub(crate) lost: AtomicU64,
+    /// Requests that there was no room for.
+    pub(crate) uncounted: AtomicU64,
     /// Requests a second, at the moment.
     pub(crate) rate: AtomicU64,
     stop: AtomicBool,
@@ -36,7 +41,12 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn add(&self, journey: Journey) {
-        self.journeys.lock().unwrap_or_else(PoisonError::into_inner).push(journey);
+        let mut journeys = self.journeys.lock().unwrap_or_else(PoisonError::into_inner);
+        if journeys.len() < JOURNEYS_MAX {
+            journeys.push(journey);
+        } else {
+            self.uncounted.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn journeys(&self) -> Vec<Journey> {

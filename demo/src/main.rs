@@ -13,6 +13,7 @@ mod jwt;
 mod load;
 mod mesh;
 mod pki;
+mod process;
 #[cfg(test)]
 mod rendered_tests;
 mod report;

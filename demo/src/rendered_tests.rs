@@ -16,6 +16,7 @@ use prost::Message as _;
 use threadline_contract::registry::{Level, base_layers, load};
 
 use crate::mesh::{Mesh, identity};
+use crate::process::Process;
 use crate::run::{Fleet, Options, configure, free_ports, prepare, ready, spawn};
 use crate::{jwt, services};
 
@@ -93,7 +94,7 @@ fn check(name: &'static str, path: &str, options: &Options) {
         let port = free_ports(1).unwrap()[0];
         configure(folder, name, &otlp).unwrap();
         let child = spawn(folder, name, &[(name, port)], options).unwrap();
-        let mut fleet = Fleet { children: vec![(name, child)] };
+        let mut fleet = Fleet { children: vec![Process::new(name, child)] };
         let mesh = Mesh::new(&identity(folder, "load")).unwrap();
         ready(&mut fleet, &mesh, name, port, folder).await.unwrap();
         let now_s = i64::try_from(services::now().as_secs()).unwrap();

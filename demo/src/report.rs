@@ -26,6 +26,8 @@ pub(crate) struct Sent {
     pub(crate) journeys: Vec<Journey>,
     /// Requests that got no answer, of which nothing can be asked.
     pub(crate) lost: u64,
+    /// Requests that were more than is remembered.
+    pub(crate) uncounted: u64,
     /// Attacks and how often; `None` where the journeys say how often.
     pub(crate) attacks: Vec<(Attack, Option<u64>)>,
     pub(crate) careless: u64,
@@ -51,11 +53,12 @@ pub(crate) async fn report(hub: &Hub, sent: &Sent) -> Result<()> {
         let mark = if held == sent { "" } else { "  <- differs" };
         println!("{what:<52}{sent:>8}{held:>8}{mark}");
     }
-    if sent.lost > 0 {
-        println!("{} requests got no answer and are not counted", sent.lost);
+    if sent.uncounted > 0 {
+        println!("{} further requests are not counted: there were too many", sent.uncounted);
     }
+    let lost = (sent.lost > 0).then(|| format!("{} requests got no answer", sent.lost));
     let scores = scores(hub, sent).await;
-    let missing: Vec<String> = missing.into_iter().chain(scores?).collect();
+    let missing: Vec<String> = missing.into_iter().chain(lost).chain(scores?).collect();
     if missing.is_empty() {
         println!("\nNothing is missing.");
         return Ok(());
@@ -107,26 +110,40 @@ async fn compare(hub: &Hub, sent: &Sent) -> Result<(Vec<Line>, Vec<String>)> {
     Ok((lines, missing))
 }
 
+/// Conditions that cut a table into pieces whose rows an answer has room for.
+async fn slices(hub: &Hub, table: &str) -> Result<Vec<String>> {
+    const SEQS: u64 = 50_000;
+    let rows = hub.sql(&format!("SELECT max(seq) AS last FROM {table}")).await?;
+    let last = rows.first().map_or(0, |row| number(row, "last"));
+    let starts = (0..=last / SEQS).map(|piece| piece * SEQS);
+    Ok(starts.map(|from| format!("seq >= {from} AND seq < {}", from + SEQS)).collect())
+}
+
 /// Every request is found by its trace id, with a record of each service it crossed and a span tree without holes.
 async fn journeys(hub: &Hub, sent: &Sent, missing: &mut Vec<String>) -> Result<Vec<Line>> {
     let finished = "SELECT hex(trace_id) AS trace, service, count(*) AS n FROM logs \
-                    WHERE event_name = 'request.finished' AND trace_id IS NOT NULL GROUP BY 1, 2";
+                    WHERE event_name = 'request.finished' AND trace_id IS NOT NULL AND @SLICE@ GROUP BY 1, 2";
     let mut records: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-    for row in hub.sql(finished).await? {
-        let services = records.entry(text(&row, "trace")).or_default();
-        services.insert(text(&row, "service"), number(&row, "n"));
+    for slice in slices(hub, "logs").await? {
+        for row in hub.sql(&finished.replace("@SLICE@", &slice)).await? {
+            let services = records.entry(text(&row, "trace")).or_default();
+            *services.entry(text(&row, "service")).or_default() += number(&row, "n");
+        }
     }
-    let all = "SELECT hex(trace_id) AS trace, hex(span_id) AS span, hex(parent_span_id) AS parent, service FROM spans";
+    let all = "SELECT hex(trace_id) AS trace, hex(span_id) AS span, hex(parent_span_id) AS parent, service FROM spans \
+               WHERE @SLICE@";
     let mut trees: BTreeMap<String, Vec<(String, String, String)>> = BTreeMap::new();
-    for row in hub.sql(all).await? {
-        let span = (text(&row, "span"), text(&row, "parent"), text(&row, "service"));
-        trees.entry(text(&row, "trace")).or_default().push(span);
+    for slice in slices(hub, "spans").await? {
+        for row in hub.sql(&all.replace("@SLICE@", &slice)).await? {
+            let span = (text(&row, "span"), text(&row, "parent"), text(&row, "service"));
+            trees.entry(text(&row, "trace")).or_default().push(span);
+        }
     }
     let mut by_service: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
     let (mut whole, mut cut_short) = (0, 0);
     for journey in &sent.journeys {
         // Where the edge gave up, what is behind it may not have been asked.
-        let patient = journey.status < 500;
+        let patient = journey.status != 504;
         let crossed = if patient { &journey.crossed[..] } else { journey.crossed.get(..1).unwrap_or_default() };
         cut_short += u64::from(!patient);
         let found = records.get(&journey.trace);

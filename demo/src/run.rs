@@ -1,7 +1,10 @@
 //! `fleet run`: starts everything, drives load and attacks, stops everything, reports.
 
+use std::fs::{DirBuilder, Permissions};
 use std::io::{IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -10,23 +13,22 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::Request;
-use rustix::process::{Pid, Signal, kill_process};
-
 use threadline_contract::registry::{base_layers, load};
 use threadline_contract::render::{Lang, Service, render};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::attacks::{Attack, Field};
 use crate::hub::Hub;
 use crate::load::{self, Journal, Others};
 use crate::mesh::{Mesh, identity};
 use crate::pki::Authority;
+use crate::process::{PATIENCE, Process};
 use crate::report::{self, Sent};
 use crate::{Result, careless};
 
 /// The services in Rust.
 const RUST: [&str; 4] = ["payment", "catalogue", "orders", "edge"];
-/// How long a service may take to start, and to stop.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Requests a second on an ordinary day, and in a burst.
 const RATES: [u64; 2] = [12, 60];
 
@@ -66,21 +68,15 @@ fn seconds(text: &str) -> Result<Duration> {
     number.map(Duration::from_secs).ok_or_else(|| format!("--for {text}: from 10s to 86400s, as in 60s"))
 }
 
-/// Processes of the fleet; dropping it ends them.
+/// Processes of the fleet, in the order they were started; dropping it ends them.
 pub(crate) struct Fleet {
-    pub(crate) children: Vec<(&'static str, Child)>,
+    pub(crate) children: Vec<Process>,
 }
 
 impl Fleet {
     /// Asks them to stop, the edge first, and waits.
     pub(crate) fn stop(&mut self) -> Vec<String> {
-        let mut faults = Vec::new();
-        for (name, mut child) in std::mem::take(&mut self.children).into_iter().rev() {
-            if let Some(fault) = stop(name, &mut child) {
-                faults.push(fault);
-            }
-        }
-        faults
+        self.children.drain(..).rev().filter_map(|mut child| child.stop()).collect()
     }
 }
 
@@ -90,24 +86,32 @@ impl Drop for Fleet {
     }
 }
 
-/// Asks a process to stop, and insists later; says what was wrong with it.
-fn stop(name: &str, child: &mut Child) -> Option<String> {
-    if let Ok(Some(status)) = child.try_wait() {
-        return Some(format!("{name} had ended by itself ({status})"));
+/// Whether somebody wants it to end: the first Ctrl-C (or SIGTERM) ends the load, the second everything.
+#[derive(Clone)]
+struct Asked(watch::Receiver<u32>);
+
+impl Asked {
+    fn listen() -> Result<Asked> {
+        let (sender, receiver) = watch::channel(0);
+        let mut ended = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    asked = tokio::signal::ctrl_c() => if asked.is_err() { return },
+                    _ = ended.recv() => {}
+                }
+                sender.send_modify(|times| *times += 1);
+            }
+        });
+        Ok(Asked(receiver))
     }
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        let _ = kill_process(pid, Signal::TERM);
-    }
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        if let Ok(Some(status)) = child.try_wait() {
-            return (!status.success()).then(|| format!("{name} ended with {status}"));
+
+    /// Waits until it was asked for so often.
+    async fn times(&mut self, least: u32) {
+        if self.0.wait_for(|times| *times >= least).await.is_err() {
+            std::future::pending::<()>().await;
         }
-        std::thread::sleep(Duration::from_millis(20));
     }
-    let _ = child.kill();
-    let _ = child.wait();
-    Some(format!("{name} did not stop within {} s", PATIENCE.as_secs()))
 }
 
 /// Runs the command.
@@ -118,21 +122,44 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
 }
 
 async fn drive(options: &Options) -> Result<()> {
-    let folder = match &options.folder {
-        Some(folder) => folder.clone(),
-        None => std::env::temp_dir().join(format!("threadline-fleet-{}", std::process::id())),
+    let asked = Asked::listen()?;
+    // Only its owner may read it: keys are in it.
+    let mut made = tempfile::Builder::new();
+    let made = made.prefix("threadline-fleet-").permissions(Permissions::from_mode(0o700));
+    let (folder, temporary) = match &options.folder {
+        Some(folder) => (new_folder(folder)?, None),
+        None => {
+            let made = made.tempdir().map_err(|error| format!("a folder for the fleet: {error}"))?;
+            (made.path().to_owned(), Some(made))
+        }
     };
     let secret = prepare(&folder)?;
-    let outcome = in_folder(options, &folder, secret).await;
-    if outcome.is_ok() && options.folder.is_none() {
-        let _ = std::fs::remove_dir_all(&folder);
-    } else {
-        println!("What the fleet wrote is in {}", folder.display());
+    let mut twice = asked.clone();
+    let outcome = tokio::select! {
+        outcome = in_folder(options, &folder, secret, asked) => outcome,
+        () = twice.times(2) => Err("ended by a second Ctrl-C; nothing was counted".to_owned()),
+    };
+    match temporary {
+        Some(made) if outcome.is_ok() => drop(made),
+        other => {
+            let _ = other.map(tempfile::TempDir::keep);
+            println!("What the fleet wrote is in {}", folder.display());
+        }
     }
     outcome
 }
 
-async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>) -> Result<()> {
+/// A folder that nobody else has: it is made, or it is empty.
+fn new_folder(folder: &Path) -> Result<PathBuf> {
+    let wrong = |reason: &dyn std::fmt::Display| format!("--folder {}: {reason}", folder.display());
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| wrong(&error))?;
+    if std::fs::read_dir(folder).map_err(|error| wrong(&error))?.next().is_some() {
+        return Err(wrong(&"it is not empty: a run has a folder of its own"));
+    }
+    folder.canonicalize().map_err(|error| wrong(&error))
+}
+
+async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>, mut asked: Asked) -> Result<()> {
     let mut ports = free_ports(9)?.into_iter();
     let mut port = || ports.next().ok_or_else(|| "no free port".to_owned());
     say("Starting the hub and the fleet; all speak TLS, with certificates made just now.");
@@ -151,7 +178,7 @@ async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>) -> Result<
     let mut fleet = Fleet { children: Vec::new() };
     for (name, _) in &places {
         configure(folder, name, &hub.otlp)?;
-        fleet.children.push((*name, spawn(folder, name, &places, options)?));
+        fleet.children.push(Process::new(name, spawn(folder, name, &places, options)?));
     }
     let mesh = Mesh::new(&identity(folder, "load"))?;
     for (name, port) in &places {
@@ -177,7 +204,7 @@ async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>) -> Result<
     let others = Others { recommend: options.python.is_some(), notify: options.node.is_some() };
     let journal = Arc::new(Journal::default());
     let driver = tokio::spawn(load::run(mesh, url("edge"), secret, others, RATES, Arc::clone(&journal)));
-    let attacks = schedule(options.time, &field, &journal).await;
+    let attacks = schedule(options.time, &field, &journal, &mut asked).await;
     journal.stop();
     let _ = driver.await;
     let careless = careless::send(folder, &hub.otlp).await?;
@@ -186,12 +213,13 @@ async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>) -> Result<
     let sent = Sent {
         journeys: journal.journeys(),
         lost: journal.lost.load(Ordering::Relaxed),
+        uncounted: journal.uncounted.load(Ordering::Relaxed),
         attacks: attacks?,
         careless,
         services: names.iter().rev().copied().collect(),
     };
     let reported = report::report(&hub, &sent).await;
-    faults.extend(stop("the hub", &mut hub.child));
+    faults.extend(hub.child.stop());
     reported?;
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
 }
@@ -201,6 +229,7 @@ async fn schedule(
     time: Option<Duration>,
     field: &Field,
     journal: &Arc<Journal>,
+    asked: &mut Asked,
 ) -> Result<Vec<(Attack, Option<u64>)>> {
     let steps = Attack::ALL.len() as u32 + 1;
     let pause = time.map_or(Duration::from_secs(10), |time| time / steps);
@@ -212,7 +241,7 @@ async fn schedule(
     let mut made = Vec::new();
     for (at, attack) in Attack::ALL.into_iter().enumerate() {
         let due = started + pause * (at as u32 + 1);
-        if wait(due, started, journal).await {
+        if wait(due, started, journal, asked).await {
             return Ok(made);
         }
         progress(started, journal, Some(attack.name()));
@@ -222,13 +251,13 @@ async fn schedule(
     if time.is_none() {
         say("The schedule is through; the load goes on until Ctrl-C.");
     }
-    wait(end, started, journal).await;
+    wait(end, started, journal, asked).await;
     println!();
     Ok(made)
 }
 
 /// Waits, showing how it goes; true when somebody ends it.
-async fn wait(due: Instant, started: Instant, journal: &Arc<Journal>) -> bool {
+async fn wait(due: Instant, started: Instant, journal: &Arc<Journal>, asked: &mut Asked) -> bool {
     loop {
         let left = due.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -236,7 +265,7 @@ async fn wait(due: Instant, started: Instant, journal: &Arc<Journal>) -> bool {
         }
         tokio::select! {
             () = tokio::time::sleep(left.min(Duration::from_secs(1))) => progress(started, journal, None),
-            _ = tokio::signal::ctrl_c() => return true,
+            () = asked.times(1) => return true,
         }
     }
 }
@@ -309,10 +338,14 @@ pub(crate) fn configure(folder: &Path, name: &str, otlp: &str) -> Result<()> {
     for (path, text) in render(&registry, &service, lang(name))? {
         let path = place.join(path);
         let parent = path.parent().unwrap_or(&place);
-        let written = std::fs::create_dir_all(parent).and_then(|()| std::fs::write(&path, text));
-        written.map_err(|error| format!("{}: {error}", path.display()))?;
+        std::fs::create_dir_all(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
+        write(&path, &text)?;
     }
     Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Variables of a file of `NAME=value` lines.
@@ -335,22 +368,18 @@ pub(crate) fn spawn(
     let log = place.join("output.log");
     let output = std::fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
     let second = output.try_clone().map_err(|error| error.to_string())?;
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = match (name, &options.python, &options.node) {
         ("recommend", Some(python), _) => {
+            write(&place.join("recommend.py"), include_str!("../python/recommend.py"))?;
             let mut command = Command::new(python);
-            command.arg(sources.join("python/recommend.py"));
+            command.arg(place.join("recommend.py"));
             command
         }
         ("notify", _, Some(node)) => {
             // Node looks for packages beside the script.
-            let copied = [
-                (place.join("telemetry.mjs"), "telemetry.mjs"),
-                (sources.join("node/notify.mjs"), "notify.mjs"),
-            ]
-            .into_iter()
-            .try_for_each(|(from, to)| std::fs::copy(from, node.join(to)).map(drop));
-            copied.map_err(|error| format!("{}: {error}", node.display()))?;
+            std::fs::copy(place.join("telemetry.mjs"), node.join("telemetry.mjs"))
+                .map_err(|error| format!("{}: {error}", node.display()))?;
+            write(&node.join("notify.mjs"), include_str!("../node/notify.mjs"))?;
             let mut command = Command::new("node");
             command.arg(node.join("notify.mjs"));
             command
@@ -370,7 +399,8 @@ pub(crate) fn spawn(
     for (name, port) in places {
         command.env(format!("FLEET_{}_PORT", name.to_uppercase()), port.to_string());
     }
-    let spawned = command.stdin(Stdio::null()).stdout(output).stderr(second).spawn();
+    // A Ctrl-C is for the fleet, which stops them one after another.
+    let spawned = command.stdin(Stdio::null()).stdout(output).stderr(second).process_group(0).spawn();
     spawned.map_err(|error| format!("{name} could not be started: {error}"))
 }
 
@@ -382,8 +412,8 @@ pub(crate) async fn ready(fleet: &mut Fleet, mesh: &Mesh, name: &str, port: u16,
         if mesh.send(request.map_err(|error| error.to_string())?).await.is_ok() {
             return Ok(());
         }
-        let child = fleet.children.iter_mut().find(|(known, _)| *known == name);
-        let ended = child.is_none_or(|(_, child)| !matches!(child.try_wait(), Ok(None)));
+        let child = fleet.children.iter_mut().find(|child| child.name == name);
+        let ended = child.is_none_or(Process::has_ended);
         if ended || Instant::now() > deadline {
             let log = folder.join(name).join("output.log");
             let said = std::fs::read_to_string(&log).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: builds the hub and the fleet (`demo/`), and lets the fleet run over it.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -24,26 +25,27 @@ pub(crate) fn run(options: &[&str]) -> Result<()> {
             other => return Err(format!("{other}: unknown; usage: cargo xtask demo [--for 60s] [--dev]")),
         }
     }
-    if let Some(tool) = tools::missing(tools::BUILD).first() {
-        return Err(format!("missing: {}\nto get it: {}", tool.purpose, tool.remedy));
-    }
-    if let Err(error) = web::build() {
-        eprintln!("The page is not built ({}); the rest goes on.", error.trim());
+    tools::check(tools::BUILD)?;
+    let node = tools::check(tools::DEMO_NODE);
+    if let Err(error) = node.clone().and_then(|()| web::build()) {
+        eprintln!("The page is not built; the rest goes on.\n{}", error.trim());
     }
     println!("Building the hub and the fleet. The first time takes a while: DataFusion is large.");
     let hub = hub::build(profile)?;
     let mut fleet = Command::new(build(profile)?);
     fleet.args(["run", "--hub"]).arg(hub).args(passed_on);
     // Without Python or Node the fleet has a service less, and says so.
-    match packages::fleet_python() {
+    match tools::check(tools::DEMO_PYTHON).and_then(|()| packages::fleet_python()) {
         Ok(python) => drop(fleet.arg("--python").arg(python)),
         Err(error) => eprintln!("{error}\nThe fleet goes without its Python service."),
     }
-    match packages::fleet_node() {
+    match node.and_then(|()| packages::fleet_node()) {
         Ok(folder) => drop(fleet.arg("--node").arg(folder)),
         Err(error) => eprintln!("{error}\nThe fleet goes without its Node service."),
     }
-    run::show(&mut fleet)
+    // The fleet takes this process's place, so that Ctrl-C is for it alone, and the prompt comes when it is done.
+    let error = fleet.exec();
+    Err(format!("the fleet could not be started: {error}"))
 }
 
 /// Builds the fleet's binary and returns where it lies.

@@ -57,6 +57,12 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     if options.ci {
         total.failed += missing;
     }
+    // What is installed is installed before an hour of tests, or it is said now that it is not there.
+    if chosen(&options).iter().any(|step| step.name == "browser")
+        && let Err(remedy) = packages::chromium()
+    {
+        println!("missing: {remedy}");
+    }
     for step in chosen(&options) {
         println!("\n=== {}", step.name);
         let began = Instant::now();

@@ -22,6 +22,41 @@ const CC: Tool = Tool {
     remedy: "apt-get install build-essential",
 };
 
+const PYTHON: Tool = Tool {
+    purpose: "Python 3.11 or newer (senders, comparison, a service of the demo)",
+    probe: &["python3", "-c", "import sys; sys.exit(sys.version_info < (3, 11))"],
+    remedy: "apt-get install python3",
+};
+
+const VENV: Tool = Tool {
+    purpose: "Python's venv and ensurepip (senders, comparison, a service of the demo)",
+    probe: &["python3", "-c", "import venv, ensurepip"],
+    remedy: "apt-get install python3-venv",
+};
+
+/// As old as the tools of the page allow.
+const NODE: Tool = Tool {
+    purpose: "Node 20.19, 22.12 or newer (the page, senders, a service of the demo)",
+    probe: &[
+        "node",
+        "-e",
+        "const [a, b] = process.versions.node.split('.').map(Number); \
+         process.exit(a > 22 || a === 22 && b >= 12 || a === 20 && b >= 19 ? 0 : 1)",
+    ],
+    remedy: "https://nodejs.org, or apt-get install nodejs where that is new enough",
+};
+
+const NPM: Tool = Tool {
+    purpose: "npm (the page, senders, a service of the demo)",
+    probe: &["npm", "--version"],
+    remedy: "it comes with Node; apt-get install npm",
+};
+
+/// What a service of the demo is left away without.
+pub(crate) const DEMO_PYTHON: &[Tool] = &[PYTHON, VENV];
+/// What the page and a service of the demo are left away without.
+pub(crate) const DEMO_NODE: &[Tool] = &[NODE, NPM];
+
 /// What `cargo xtask test` needs.
 pub(crate) const NEEDED: &[Tool] = &[
     CC,
@@ -37,28 +72,24 @@ pub(crate) const NEEDED: &[Tool] = &[
     },
     Tool { purpose: "rustfmt", probe: &["cargo", "fmt", "--version"], remedy: "rustup component add rustfmt" },
     Tool { purpose: "clippy", probe: &["cargo", "clippy", "--version"], remedy: "rustup component add clippy" },
-    Tool {
-        purpose: "Python 3.10 or newer (senders, comparison)",
-        probe: &["python3", "-c", "import sys; sys.exit(sys.version_info < (3, 10))"],
-        remedy: "apt-get install python3",
-    },
-    Tool {
-        purpose: "Python's venv and ensurepip (senders, comparison)",
-        probe: &["python3", "-c", "import venv, ensurepip"],
-        remedy: "apt-get install python3-venv",
-    },
-    Tool {
-        purpose: "Node 20 or newer (senders, the page)",
-        probe: &["node", "-e", "process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)"],
-        remedy: "apt-get install nodejs, or https://nodejs.org when that is older than 20",
-    },
-    Tool { purpose: "npm (senders, the page)", probe: &["npm", "--version"], remedy: "apt-get install npm" },
+    PYTHON,
+    VENV,
+    NODE,
+    NPM,
     Tool { purpose: "curl (a sender)", probe: &["curl", "--version"], remedy: "apt-get install curl" },
 ];
 
 /// Those of `tools` that are not here.
 pub(crate) fn missing(tools: &'static [Tool]) -> Vec<&'static Tool> {
     tools.iter().filter(|tool| !succeeds(tool.probe)).collect()
+}
+
+/// Says what of `tools` is missing and how to get it, if anything is.
+pub(crate) fn check(tools: &'static [Tool]) -> crate::Result<()> {
+    match missing(tools).first() {
+        Some(tool) => Err(format!("missing: {}\nto get it: {}", tool.purpose, tool.remedy)),
+        None => Ok(()),
+    }
 }
 
 /// Whether a command can be started and succeeds; what it writes is not shown.

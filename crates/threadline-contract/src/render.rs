@@ -250,7 +250,7 @@ fn tls_yaml(service: &Service) -> String {
     let lines: Vec<String> = pairs
         .iter()
         .filter(|(_, value)| !value.is_empty())
-        .map(|(key, value)| format!("              {key}: {value}\n"))
+        .map(|(key, value)| format!("              {key}: \"{value}\"\n"))
         .collect();
     if lines.is_empty() { String::new() } else { format!("            tls:\n{}", lines.concat()) }
 }

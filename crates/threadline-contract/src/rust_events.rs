@@ -86,22 +86,23 @@ fn values(out: &mut String, name: &str, brief: &str, values: &[String]) {
         out,
         "\n/// {brief}\n#[derive(Clone, Copy, Debug, PartialEq, Eq)]\n#[non_exhaustive]\npub enum {name} {{\n"
     );
-    for value in values {
-        let _ = writeln!(out, "    /// `{value}`.\n    {},", camel(value));
+    let named = variants(values);
+    for (name, value) in &named {
+        let _ = writeln!(out, "    /// `{}`.\n    {name},", value.escape_debug());
     }
     let _ = write!(
         out,
         "}}\n\nimpl {name} {{\n    /// The value, as the contract has it.\n    pub const fn as_str(self) -> &'static str {{\n        match self {{\n"
     );
-    for value in values {
-        let _ = writeln!(out, "            Self::{} => {value:?},", camel(value));
+    for (name, value) in &named {
+        let _ = writeln!(out, "            Self::{name} => {value:?},");
     }
     out.push_str("        }\n    }\n}\n");
 }
 
-/// Words of a name: its parts between dots and underscores.
+/// Words of a name: its parts between what cannot stand in a name of Rust.
 fn words(name: &str) -> impl Iterator<Item = &str> {
-    name.split(['.', '_', '-', '/']).filter(|word| !word.is_empty())
+    name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty())
 }
 
 fn camel(name: &str) -> String {
@@ -109,11 +110,42 @@ fn camel(name: &str) -> String {
         let mut chars = word.chars();
         chars.next().map(|first| first.to_uppercase().chain(chars).collect::<String>()).unwrap_or_default()
     };
-    words(name).map(capital).collect()
+    let name: String = words(name).map(capital).collect();
+    match name.as_str() {
+        "Self" => "Self_".to_owned(),
+        name if name.starts_with(|c: char| c.is_ascii_alphabetic()) => name.to_owned(),
+        other => format!("N{other}"),
+    }
 }
 
 fn snake(name: &str) -> String {
-    words(name).collect::<Vec<_>>().join("_")
+    let name = words(name).collect::<Vec<_>>().join("_");
+    if KEYWORDS.contains(&name.as_str()) {
+        return name + "_";
+    }
+    if name.starts_with(|c: char| c.is_ascii_alphabetic()) { name } else { format!("n{name}") }
+}
+
+/// What no field may be called (Rust reference, "Keywords", edition 2024).
+const KEYWORDS: &[&str] = &[
+    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn",
+    "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro",
+    "match", "mod", "move", "mut", "override", "priv", "pub", "ref", "return", "self", "static", "struct",
+    "super", "trait", "true", "try", "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while",
+    "yield",
+];
+
+/// The names of values as variants: those that would be the same get a number.
+fn variants(values: &[String]) -> Vec<(String, &str)> {
+    let mut named: Vec<(String, &str)> = Vec::new();
+    for value in values {
+        let name = camel(value);
+        let taken = |name: &str| named.iter().any(|(known, _)| known == name);
+        let free =
+            std::iter::once(name.clone()).chain((2..).map(|n| format!("{name}{n}"))).find(|name| !taken(name));
+        named.push((free.unwrap_or(name), value));
+    }
+    named
 }
 
 /// A name as Rust has it: without the prefixes that every name of ours has.
@@ -408,6 +440,25 @@ fn taken(kind: &Kind, module: &str) -> String {
 mod tests {
     use super::*;
     use crate::registry::{base_layers, load};
+
+    #[test]
+    fn names_are_names_of_rust() {
+        for (name, upper, lower) in [
+            ("http.request.method", "HttpRequestMethod", "http_request_method"),
+            ("type", "Type", "type_"),
+            ("self", "Self_", "self_"),
+            ("2xx", "N2xx", "n2xx"),
+            ("a+b c", "ABC", "a_b_c"),
+            ("\u{e9}t\u{e9}", "T", "t"),
+            ("*", "N", "n"),
+        ] {
+            assert_eq!((camel(name), snake(name)), (upper.to_owned(), lower.to_owned()), "{name}");
+        }
+        let values = ["a-b", "a.b", "*", "+", "c"].map(str::to_owned);
+        let named = variants(&values);
+        let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["AB", "AB2", "N", "N2", "C"]);
+    }
 
     #[test]
     fn the_sdk_has_the_events_of_the_contract() {

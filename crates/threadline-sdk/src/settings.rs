@@ -210,7 +210,9 @@ impl Default for Traces {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Signals {
-    /// Whether they are waited for: records are sent, then what would have happened without us does.
+    /// Whether they are waited for: records are sent, then the program ends as the signal would have ended it. A server that
+    /// waits for signals itself, to finish what it is doing, awaits [`crate::Telemetry::stopped`] instead, or sets this
+    /// to false; or it is ended in the middle of that.
     pub flush: bool,
 }
 

@@ -26,6 +26,8 @@ struct Lane {
     memory: VecDeque<Batch>,
     memory_bytes: usize,
     spool: Option<Spool>,
+    /// Of audit: what the host will never take. It stays there for people to look at.
+    refused: Option<Spool>,
 }
 
 impl Lane {
@@ -117,15 +119,19 @@ impl Outbox {
                 if lock.try_lock().is_err() {
                     continue;
                 }
-                let audit = Spool::open(&place.join("audit"), u64::MAX).map_err(wrong)?;
-                let usual = Spool::open(&place.join("records"), bytes_max).map_err(wrong)?;
-                let lane = |spool| Lane { spool: Some(spool), ..Lane::default() };
+                let spool = |name: &str, bytes_max| Spool::open(&place.join(name), bytes_max).map_err(wrong);
+                let audit = Lane {
+                    spool: Some(spool("audit", u64::MAX)?),
+                    refused: Some(spool("audit-refused", u64::MAX)?),
+                    ..Lane::default()
+                };
+                let usual = Lane { spool: Some(spool("records", bytes_max)?), ..Lane::default() };
                 if first {
-                    (state.audit, state.usual, state.lock) = (lane(audit), lane(usual), Some(lock));
+                    (state.audit, state.usual, state.lock) = (audit, usual, Some(lock));
                 } else if !audit.is_empty() || !usual.is_empty() {
                     let second = lock.try_clone().map_err(wrong)?;
-                    state.left.push((lock, lane(audit)));
-                    state.left.push((second, lane(usual)));
+                    state.left.push((lock, audit));
+                    state.left.push((second, usual));
                 }
             }
             if state.lock.is_none() {
@@ -228,6 +234,26 @@ impl Outbox {
         state.tries += 1;
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// The host will never take a batch: audit goes aside, everything else is lost. Whether it was kept.
+    pub(crate) fn refuse(&self, from: From, batch: &Batch) -> bool {
+        let kept = {
+            let mut state = self.state();
+            let lane = match from {
+                From::Audit => Some(&mut state.audit),
+                From::Usual => None,
+                From::Left => state.left.first_mut().map(|(_, lane)| lane),
+            };
+            let refused = lane.and_then(|lane| lane.refused.as_mut());
+            refused.is_some_and(|refused| {
+                let kept = refused.append(batch).is_ok();
+                refused.sync();
+                kept
+            })
+        };
+        self.done(from, batch);
+        kept
     }
 
     /// The host does not answer.

@@ -110,19 +110,21 @@ impl Client {
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
         match status {
             200..=299 => taken(batch.signal, &body.unwrap_or_default()),
-            // Credentials can be mended, and records wait for it; the others say themselves that it may pass.
-            401 | 403 | 404 | 408 | 429 | 500.. => Answer::Later {
-                after: after.map(Duration::from_secs).map(|after| after.min(RETRY_AFTER_MAX)),
-                reason: format!("{url}: status {status}"),
-            },
             413 => Answer::Never { too_large: true, reason: format!("{url}: status 413") },
-            _ => {
+            // These are about what was sent.
+            400 | 422 => {
                 let body = body.unwrap_or_default();
                 let said = body.get(..200).unwrap_or(&body);
                 let reason =
                     format!("{url}: status {status}: {}", String::from_utf8_lossy(said).escape_debug());
                 Answer::Never { too_large: false, reason }
             }
+            // Credentials, addresses and what stands in between can be mended, and records wait for it; the others say
+            // themselves that it may pass.
+            _ => Answer::Later {
+                after: after.map(Duration::from_secs).map(|after| after.min(RETRY_AFTER_MAX)),
+                reason: format!("{url}: status {status}"),
+            },
         }
     }
 

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use opentelemetry::Context;
 use opentelemetry_sdk::Resource;
 
+use super::outbox::From;
 use super::post::Answer;
 use super::queue::Queue;
-use super::{Client, Encoder, Logs, Loss, Losses, Outbox, Spans};
+use super::{Batch, Client, Encoder, Logs, Loss, Losses, Outbox, Spans};
 use crate::Error;
 use crate::settings::Settings;
 
@@ -95,7 +96,10 @@ impl Pipeline {
         if let Some(batcher) = threads.next() {
             let _ = batcher.join();
         }
-        self.outbox.wait_empty(time);
+        let _quiet = Context::enter_telemetry_suppressed_scope();
+        if self.outbox.wait_empty(time) && self.tell() {
+            self.outbox.wait_empty(SENDER);
+        }
         self.outbox.close();
         // The second may be within a request to a host that does not answer; what it sends is kept as well then.
         let deadline = Instant::now() + SENDER;
@@ -104,7 +108,12 @@ impl Pipeline {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
+        self.tell();
         self.outbox.settle();
+        // Of these no record can be made any more.
+        for (loss, count) in self.losses.take() {
+            warn_lost(loss, count);
+        }
     }
 
     /// Encodes what waits, again and again.
@@ -128,14 +137,16 @@ impl Pipeline {
         }
     }
 
-    /// Says what was lost since it was last said.
-    fn tell(&self) {
+    /// Says what was lost since it was last said. Whether anything was.
+    fn tell(&self) -> bool {
         let now = opentelemetry::time::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        for (loss, count) in self.losses.take() {
-            tracing::warn!(target: "threadline_sdk", count, reason = loss.name(), "records were lost before they reached the host");
+        let lost = self.losses.take();
+        for &(loss, count) in &lost {
+            warn_lost(loss, count);
             self.outbox.put(self.encoder.dropped(loss, count, self.queue.next_log(), now));
         }
+        !lost.is_empty()
     }
 
     /// Sends what is encoded, again and again.
@@ -163,8 +174,7 @@ impl Pipeline {
                     faults += u32::from(reason.ends_with("status 500"));
                     if faults > FAULTS_MAX {
                         faults = 0;
-                        self.losses.add(Loss::Rejected, u64::from(batch.records));
-                        self.outbox.done(from, &batch);
+                        self.refuse(from, &batch, Loss::Rejected, &reason);
                         continue;
                     }
                     self.outbox.away();
@@ -172,14 +182,28 @@ impl Pipeline {
                     pause = (pause * 2).min(PAUSE_LAST);
                 }
                 Answer::Never { too_large, reason } => {
-                    tracing::warn!(target: "threadline_sdk", "the host will never take a batch, it is dropped: {reason}");
                     let loss = if too_large { Loss::TooLarge } else { Loss::Rejected };
-                    self.losses.add(loss, u64::from(batch.records));
-                    self.outbox.done(from, &batch);
+                    self.refuse(from, &batch, loss, &reason);
                 }
             }
         }
     }
+}
+
+impl Pipeline {
+    /// Gives a batch up.
+    fn refuse(&self, from: From, batch: &Batch, loss: Loss, reason: &str) {
+        let done = match self.outbox.refuse(from, batch) {
+            true => "audit records stay in the spool's `audit-refused`",
+            false => "it is dropped",
+        };
+        tracing::warn!(target: "threadline_sdk", records = batch.records, "the host will never take a batch, {done}: {reason}");
+        self.losses.add(loss, u64::from(batch.records));
+    }
+}
+
+fn warn_lost(loss: Loss, count: u64) {
+    tracing::warn!(target: "threadline_sdk", count, reason = loss.name(), "records were lost before they reached the host");
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {

@@ -125,6 +125,48 @@ fn audit_is_on_disk_before_the_call_returns() {
 }
 
 #[test]
+fn audit_that_the_host_refuses_is_put_aside_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Sink::start();
+    sink.answer(400);
+    let (dispatch, telemetry) = Telemetry::scoped(&sink.settings(folder.path())).unwrap();
+    let _current = tracing::dispatcher::set_default(&dispatch);
+    for n in 0..3 {
+        record_audit(n);
+    }
+    assert!(telemetry.flush(Duration::from_secs(20)), "nothing waits");
+    let aside = std::fs::read_dir(folder.path().join("slot-0/audit-refused")).unwrap();
+    let kept: Vec<u8> = aside.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    let count = kept.windows(17).filter(|text| text == b"user.role.changed").count();
+    assert_eq!(count, 3);
+    sink.answer(200);
+    drop(telemetry);
+    let told: u64 = sink
+        .events("telemetry.dropped")
+        .iter()
+        .map(|log| log.get("threadline.dropped.count").parse::<u64>().unwrap())
+        .sum();
+    assert_eq!(told, 3);
+}
+
+#[test]
+fn what_can_be_mended_is_waited_for() {
+    for status in [401, 404, 405, 415, 431, 503] {
+        let folder = tempfile::tempdir().unwrap();
+        let sink = Sink::start();
+        sink.answer(status);
+        let (dispatch, telemetry) = Telemetry::scoped(&sink.settings(folder.path())).unwrap();
+        let _current = tracing::dispatcher::set_default(&dispatch);
+        log(0, 5);
+        assert!(!telemetry.flush(Duration::from_secs(20)), "{status}");
+        sink.answer(200);
+        sink.wait("what was waiting", |sink| numbers(&sink.logs()) == [0, 1, 2, 3, 4]);
+        drop(telemetry);
+        assert!(sink.events("telemetry.dropped").is_empty(), "{status}");
+    }
+}
+
+#[test]
 fn refused_batches_are_dropped_and_told() {
     let folder = tempfile::tempdir().unwrap();
     for (status, reason) in [(400, "rejected"), (413, "too_large")] {
