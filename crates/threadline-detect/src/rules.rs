@@ -2,9 +2,9 @@
 //! [`Problem`] and takes no other with it.
 
 use std::sync::Arc;
-use threadline_model::yaml::{self, Fault};
 
 use rustc_hash::FxHashMap;
+use threadline_model::yaml::{self, Fault};
 
 use crate::matcher::expr::{Case, Check, Expr, Test, of_detection, resolve};
 use crate::matcher::{Builder, Matcher, RuleIndex};
@@ -348,11 +348,7 @@ impl<'o> Assembly<'o> {
         let group_by = finder.map_or(Vec::new(), |finder| finder.group_by().to_vec());
         let values = match finder {
             Some(Finder::NewValue { fields, .. }) => fields.clone(),
-            Some(
-                Finder::Absence { sequence: Some(field), .. } | Finder::Baseline { value: Some(field), .. },
-            ) => {
-                vec![field.clone()]
-            }
+            Some(Finder::Absence { sequence: Some(field), .. }) => vec![field.clone()],
             _ => Vec::new(),
         };
         let well_known: Vec<String> = ENTITIES.iter().map(|name| (*name).to_owned()).collect();

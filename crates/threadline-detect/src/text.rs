@@ -1,6 +1,7 @@
 //! Texts compared without case; times and durations as people write them.
 
 use std::borrow::Cow;
+
 use threadline_model::yaml::{Fault, Result};
 
 /// Microseconds of a second.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+
 use threadline_model::yaml::{Fault, Result};
 
 use crate::sigma::condition::{Condition, fits};

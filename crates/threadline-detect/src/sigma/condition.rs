@@ -2,6 +2,7 @@
 //! Correlations of the temporal kinds use the same language over names of rules.
 
 use std::fmt;
+
 use threadline_model::yaml::{Fault, Result};
 
 /// Tokens of a condition at most.

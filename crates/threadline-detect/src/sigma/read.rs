@@ -235,6 +235,13 @@ mod tests {
             (format!("{head}detection:\n  a: {{ f: 1 }}\n  condition: a\nlevel: bad\n"), 6, "informational"),
             (format!("{head}detection:\n  a: []\n  condition: a\n"), 4, "is empty"),
             (format!("{head}detection:\n  condition: a\n"), 4, "selections are needed"),
+            (
+                format!(
+                    "{head}detection: {{ a: {{ f: 1 }}, condition: a }}\nthreadline:\n  baseline: {{ signal: errors }}\n"
+                ),
+                5,
+                "built in",
+            ),
             ("title: t\ncorrelation: { type: x, timespan: 5m }".to_owned(), 2, "no type of correlation"),
             ("title: t\ncorrelation: { type: event_count, rules: a, timespan: 5 }".to_owned(), 2, "such as 5m"),
             (
