@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::problem::{Fault, Result};
+use threadline_model::yaml::{Fault, Result};
 
 /// Microseconds of a second.
 pub(crate) const SECOND_US: i64 = 1_000_000;

@@ -11,10 +11,6 @@ use threadline_detect::testing::run_tests;
 #[test]
 fn the_pack_finds_what_its_tests_say() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../rules");
-    if !folder.is_dir() {
-        eprintln!("skipped: {} is not there", folder.display());
-        return;
-    }
     let mut files = Vec::new();
     read(&folder, &mut files);
     let sources: Vec<SourceFile<'_>> = files.iter().map(|(name, text)| SourceFile { name, text }).collect();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::state::{Group, Kind, Missing, SEPARATOR, Slot};
-use super::{Engine, Event, Found, Limits, Observation, about, entities_of, group_key, quiet_by};
+use super::{Engine, Event, Found, Limits, about, entities_of, group_key, quiet_by};
 use crate::finding::{Entity, Finding};
 use crate::matcher::Row;
 use crate::rules::{Body, NamedField, RuleId, RuleSet};
@@ -141,15 +141,6 @@ impl Engine {
                     folded: u64::from(folded),
                     ..single(identity, event, entities)
                 }
-            }
-            Finder::Baseline { .. } => {
-                self.observations.push(Observation {
-                    rule_id: Arc::clone(&compiled.id),
-                    time_us: event.time_us,
-                    series: named(group_by, row),
-                    value: fields.first().and_then(|field| row.get(field.id)).and_then(|value| value.number()),
-                });
-                return;
             }
             Finder::Absence { sequence: None, .. } => {
                 self.alive(rules, rule, compiled.seed, &entity, event);

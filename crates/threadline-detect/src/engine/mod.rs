@@ -83,19 +83,6 @@ pub struct Stats {
     pub dropped: u64,
 }
 
-/// A hit of a `baseline` rule, for whoever keeps baselines.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Observation {
-    /// Id of the rule.
-    pub rule_id: Arc<str>,
-    /// Event time, µs.
-    pub time_us: i64,
-    /// Values of the fields that `group-by` of its block names.
-    pub series: Vec<Entity>,
-    /// The number in the field that `value` of its block names; `None` where it names none: the record counts.
-    pub value: Option<f64>,
-}
-
 /// Detection with its memory.
 #[derive(Debug)]
 pub struct Engine {
@@ -104,7 +91,6 @@ pub struct Engine {
     scratch: Scratch,
     memory: Memory,
     stats: Stats,
-    observations: Vec<Observation>,
 }
 
 /// What a checkpoint holds.
@@ -163,14 +149,7 @@ impl Engine {
     pub fn new(rules: Arc<RuleSet>, limits: Limits) -> Engine {
         let memory =
             Memory { latest_us: i64::MIN, now_us: i64::MIN, position: [i64::MIN; 2], ..Memory::default() };
-        Engine {
-            rules,
-            limits,
-            scratch: Scratch::default(),
-            memory,
-            stats: Stats::default(),
-            observations: Vec::new(),
-        }
+        Engine { rules, limits, scratch: Scratch::default(), memory, stats: Stats::default() }
     }
 
     /// The rules.
@@ -194,16 +173,10 @@ impl Engine {
         (position != i64::MIN).then_some(position)
     }
 
-    /// Hits of `baseline` rules in the last [`step`](Engine::step), which makes no findings of them.
-    pub fn observations(&self) -> &[Observation] {
-        &self.observations
-    }
-
     /// Looks at the records of a batch, in order. `now_us` is the time of arrival up to which all records have been
     /// read: the wall clock when nothing waits, else the arrival time of the last record. When it is later than the latest
     /// event time, silence is measured by it.
     pub fn step(&mut self, batch: &RecordBatch, table: Table, now_us: i64) -> Vec<Finding> {
-        self.observations.clear();
         let mut findings = Vec::new();
         let rules = Arc::clone(&self.rules);
         let view = Batch::new(batch);

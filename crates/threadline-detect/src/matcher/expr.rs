@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use crate::problem::{Fault, Result};
+use threadline_model::yaml::{Fault, Result};
+
 use crate::sigma::condition::{Condition, fits};
 use crate::sigma::pattern::{Pattern, Shape};
 use crate::sigma::rule::{Comparison, Detection, Item, Network, TimePart, Value};

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::problem::{Fault, Result};
+use threadline_model::yaml::{Fault, Result};
 
 /// Tokens of a condition at most.
 const TOKENS_MAX: usize = 2000;

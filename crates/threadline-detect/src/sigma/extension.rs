@@ -1,11 +1,11 @@
 //! The `threadline:` block of a rule (docs/sigma.md): what Sigma has no words for.
 
+use threadline_model::yaml::{Fault, Kind, Node, Result, Scalar};
+
 use super::condition::Condition;
 use super::read::selection;
 use super::rule::{Comparison, Detection};
-use crate::problem::{Fault, Result};
 use crate::text;
-use crate::yaml::{Kind, Node, Scalar};
 
 /// Records of one inline test at most, after `repeat`.
 const TEST_RECORDS_MAX: usize = 100_000;
@@ -56,15 +56,6 @@ pub enum Finder {
         /// Attribute with a number that grows by one.
         sequence: Option<String>,
     },
-    /// What is usual: handed on as observations (docs/baselines.md).
-    Baseline {
-        /// Fields of the series.
-        group_by: Vec<String>,
-        /// Field with a number; without one, records are counted.
-        value: Option<String>,
-        /// The block as it stands, for whoever keeps baselines.
-        settings: Vec<(String, TestValue)>,
-    },
     /// A share of records.
     Ratio {
         /// What is counted, over the rule's selections.
@@ -86,7 +77,6 @@ impl Finder {
         match self {
             Finder::NewValue { group_by, .. }
             | Finder::Absence { group_by, .. }
-            | Finder::Baseline { group_by, .. }
             | Finder::Ratio { group_by, .. } => group_by,
         }
     }
@@ -164,27 +154,23 @@ pub enum TestValue {
     Map(Vec<(String, TestValue)>),
 }
 
-const KEYS: [&str; 10] = [
-    "new_value",
-    "absence",
-    "ratio",
-    "baseline",
-    "exceptions",
-    "entities",
-    "suppress",
-    "risk",
-    "every",
-    "tests",
-];
+const KEYS: [&str; 9] =
+    ["new_value", "absence", "ratio", "exceptions", "entities", "suppress", "risk", "every", "tests"];
 
 pub(crate) fn read(node: &Node) -> Result<Extension> {
+    if let Some(baseline) = node.get("baseline") {
+        return Err(Fault::new(
+            baseline.line,
+            "no rule sets up baselines: they are built in and kept of every service (docs/baselines.md); remove \
+             `baseline`, or count with a correlation or a `ratio`",
+        ));
+    }
     node.only("threadline", &KEYS)?;
-    let finders =
-        ["new_value", "absence", "ratio", "baseline"].iter().filter(|key| node.get(key).is_some()).count();
+    let finders = ["new_value", "absence", "ratio"].iter().filter(|key| node.get(key).is_some()).count();
     if finders > 1 {
         return Err(Fault::new(
             node.line,
-            "`threadline` takes one of new_value, absence, ratio, baseline: split the rule",
+            "`threadline` takes one of new_value, absence, ratio: split the rule",
         ));
     }
     let finder = if let Some(node) = node.get("new_value") {
@@ -193,10 +179,6 @@ pub(crate) fn read(node: &Node) -> Result<Extension> {
         Some(absence(node)?)
     } else if let Some(node) = node.get("ratio") {
         Some(ratio(node)?)
-    } else if let Some(node) = node.get("baseline") {
-        let settings = node.members().iter().map(|(key, node)| (key.clone(), test_value(node, 0))).collect();
-        let value = node.get("value").map(|node| node.need_text("value").map(str::to_owned)).transpose()?;
-        Some(Finder::Baseline { group_by: fields(node, "group-by")?, value, settings })
     } else {
         None
     };
@@ -314,7 +296,7 @@ fn test(node: &Node) -> Result<Test> {
     let mut records = Vec::new();
     let given = node.get("record").or_else(|| node.get("records"));
     let given = given.ok_or_else(|| Fault::new(node.line, "a test needs `record` or `records`"))?;
-    for record in given.elements() {
+    for record in given.one_or_many() {
         test_records(record, &mut records)?;
     }
     if records.is_empty() {

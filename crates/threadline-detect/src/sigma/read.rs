@@ -1,12 +1,11 @@
 //! From YAML to documents: rules, correlations, filters.
 
+use threadline_model::yaml::{Fault, Kind, Node, Result};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::condition::Condition;
 use super::rule::{CorrelationRule, Detection, Document, Filter, Level, LogSource, Meta, Rule, Tables};
 use super::{apply_modifiers, correlation, extension};
-use crate::problem::{Fault, Result};
-use crate::yaml::{Kind, Node};
 
 /// Selections of a rule at most.
 const SELECTIONS_MAX: usize = 500;
@@ -41,7 +40,7 @@ pub(crate) fn document(node: &Node, file: &str) -> Result<Document> {
     let condition = detection.get("condition");
     let condition = condition.ok_or_else(|| Fault::new(detection.line, "`detection` needs `condition`"))?;
     let conditions =
-        condition.elements().iter().map(|node| Condition::parse(node.need_text("condition")?, node.line));
+        condition.one_or_many().iter().map(|node| Condition::parse(node.need_text("condition")?, node.line));
     let conditions = conditions.collect::<Result<Vec<_>>>()?;
     if conditions.is_empty() {
         return Err(Fault::new(condition.line, "`condition` is empty"));
@@ -159,7 +158,7 @@ fn read_filter(node: &Node, meta: Meta, log_source: LogSource) -> Result<Filter>
     let any =
         names.is_empty() || (names.len() == 1 && names.iter().all(|name| name.eq_ignore_ascii_case("any")));
     let condition = node.get("condition").ok_or_else(|| Fault::new(node.line, "a filter needs `condition`"))?;
-    let condition = match condition.elements() {
+    let condition = match condition.one_or_many() {
         [one] => Condition::parse(one.need_text("condition")?, one.line)?,
         _ => return Err(Fault::new(condition.line, "a filter needs exactly one condition")),
     };
@@ -220,7 +219,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Document> {
-        let trees = crate::yaml::read(text).unwrap();
+        let trees = threadline_model::yaml::read(text).unwrap();
         document(&trees[0], "f.yml")
     }
 
@@ -236,6 +235,13 @@ mod tests {
             (format!("{head}detection:\n  a: {{ f: 1 }}\n  condition: a\nlevel: bad\n"), 6, "informational"),
             (format!("{head}detection:\n  a: []\n  condition: a\n"), 4, "is empty"),
             (format!("{head}detection:\n  condition: a\n"), 4, "selections are needed"),
+            (
+                format!(
+                    "{head}detection: {{ a: {{ f: 1 }}, condition: a }}\nthreadline:\n  baseline: {{ signal: errors }}\n"
+                ),
+                5,
+                "built in",
+            ),
             ("title: t\ncorrelation: { type: x, timespan: 5m }".to_owned(), 2, "no type of correlation"),
             ("title: t\ncorrelation: { type: event_count, rules: a, timespan: 5 }".to_owned(), 2, "such as 5m"),
             (

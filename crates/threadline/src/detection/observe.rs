@@ -2,7 +2,6 @@
 
 use arrow_array::RecordBatch;
 use threadline_detect::baseline::{Baselines, Sample, SeriesKey, Signal};
-use threadline_detect::engine::Observation;
 use threadline_model::columns::Batch;
 use threadline_model::schema::Table;
 use threadline_model::trace::{KIND_SERVER, Outcomes};
@@ -58,13 +57,4 @@ fn spans(baselines: &mut Baselines, batch: &RecordBatch) {
         let seconds = outcomes.duration_ns(row) as f64 / 1e9;
         baselines.observe(&key(Signal::Latency), ts_us, Sample::Seconds(seconds));
     }
-}
-
-/// Hands what a rule of kind `baseline` matched to baselines.
-pub(super) fn rule(baselines: &mut Baselines, seen: &Observation) {
-    let of: Vec<String> =
-        seen.series.iter().map(|entity| format!("{}={}", entity.field, entity.value)).collect();
-    let signal = if seen.value.is_some() { Signal::Value } else { Signal::Requests };
-    let key = SeriesKey::of(signal, &seen.rule_id).operation(&of.join(" "));
-    baselines.observe(&key, seen.time_us, seen.value.map_or(Sample::Count(1), Sample::Value));
 }

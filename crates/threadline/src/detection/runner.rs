@@ -174,7 +174,6 @@ impl Runner {
         let mut anomalies = Vec::new();
         if let Some(baselines) = &mut self.baselines {
             observe::batch(baselines, batch, *table);
-            self.engine.observations().iter().for_each(|seen| observe::rule(baselines, seen));
             if quiet {
                 baselines.learn(now_us);
             } else {
