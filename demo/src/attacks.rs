@@ -17,6 +17,22 @@ use tokio_rustls::TlsConnector;
 use crate::mesh::{Mesh, identity};
 use crate::{Result, jwt, services};
 
+/// What somebody tries who looks for rights that nobody gave them.
+const ADMIN_PATHS: &[&str] = &[
+    "/admin/users",
+    "/admin/roles",
+    "/admin/keys",
+    "/admin/tokens",
+    "/admin/billing",
+    "/admin/refunds",
+    "/admin/exports",
+    "/admin/backups",
+    "/admin/settings",
+    "/admin/features",
+    "/admin/audit",
+    "/admin/secrets",
+];
+
 /// An attack, or a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attack {
@@ -85,6 +101,23 @@ impl Attack {
     }
 }
 
+impl Attack {
+    /// Title of the rule that must find it.
+    pub(crate) fn rule(self) -> &'static str {
+        match self {
+            Attack::ExpiredCertificate => "TLS handshake with an expired client certificate",
+            Attack::WrongAuthority => "TLS handshake with a certificate of an unknown authority",
+            Attack::NoCertificate => "Caller without a client certificate",
+            Attack::Plaintext => "Plain text sent to a TLS port",
+            Attack::ExpiredTokens => "Many expired tokens from one address",
+            Attack::ForgedTokens => "Token with a bad signature",
+            Attack::PrivilegeProbe => "Privilege probing across resources",
+            Attack::PathScan => "Scan of unknown endpoints",
+            Attack::SlowDependency => "Requests of a service run out of time",
+        }
+    }
+}
+
 /// Where attacks are made.
 #[derive(Clone)]
 pub(crate) struct Field {
@@ -110,15 +143,15 @@ impl Field {
             Attack::Plaintext => self.plaintext(4).await,
             Attack::ExpiredTokens => {
                 let token = jwt::issue(&self.secret, "u-7", "orders", now_s - 7200, 3600);
-                self.ask("/orders/7", &token, 401, 5).await
+                self.ask(&["/orders/7"; 40], &token, 401).await
             }
             Attack::ForgedTokens => {
                 let token = jwt::issue(b"guessed", "u-7", "orders admin", now_s, 3600);
-                self.ask("/orders/7", &token, 401, 5).await
+                self.ask(&["/orders/7"; 5], &token, 401).await
             }
             Attack::PrivilegeProbe => {
                 let token = jwt::issue(&self.secret, "u-66", "orders", now_s, 3600);
-                self.ask("/admin/users", &token, 403, 5).await
+                self.ask(ADMIN_PATHS, &token, 403).await
             }
             Attack::PathScan => self.scan().await,
             Attack::SlowDependency => self.slow().await,
@@ -165,14 +198,14 @@ impl Field {
         Ok(self.mesh.send(request.map_err(|error| error.to_string())?).await?.status().as_u16())
     }
 
-    async fn ask(&self, path: &str, token: &str, status: u16, times: u64) -> Result<Option<u64>> {
-        for _ in 0..times {
+    async fn ask(&self, paths: &[&str], token: &str, status: u16) -> Result<Option<u64>> {
+        for path in paths {
             let answered = self.get(path, token).await?;
             if answered != status {
                 return Err(format!("{path} was answered with {answered}, not {status}"));
             }
         }
-        Ok(Some(times))
+        Ok(Some(paths.len() as u64))
     }
 
     async fn scan(&self) -> Result<Option<u64>> {
@@ -208,7 +241,7 @@ impl Field {
         Ok(Some(PATHS.len() as u64))
     }
 
-    /// The payment provider takes longer than the edge waits, for three seconds.
+    /// The payment provider takes longer than the edge waits, for six seconds.
     async fn slow(&self) -> Result<Option<u64>> {
         let now_s = i64::try_from(services::now().as_secs()).unwrap_or(0);
         let token = jwt::issue(&self.secret, "operator", "", now_s, 60);
@@ -217,7 +250,7 @@ impl Field {
             let set = self.mesh.ask(Method::POST, &format!("{}/fault", self.payment), &token, &fault).await;
             let _ = set.map_err(|(status, text)| format!("payment did not take the fault: {status} {text}"))?;
             if slow_ms > 0 {
-                tokio::time::sleep(Duration::from_secs(3)).await;
+                tokio::time::sleep(Duration::from_secs(6)).await;
             }
         }
         Ok(None)

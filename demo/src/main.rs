@@ -26,7 +26,7 @@ use std::process::ExitCode;
 type Result<T> = std::result::Result<T, String>;
 
 const USAGE: &str = "\
-usage: fleet run --hub PATH [--for 60s] [--python PATH] [--node DIR] [--folder DIR]
+usage: fleet run --hub PATH [--for 60s] [--python PATH] [--node DIR] [--folder DIR] [--quiet]
        fleet serve edge|orders|catalogue|payment   (its settings come from `fleet run`)
 ";
 

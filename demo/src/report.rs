@@ -56,9 +56,10 @@ pub(crate) async fn report(hub: &Hub, sent: &Sent) -> Result<()> {
     if sent.uncounted > 0 {
         println!("{} further requests are not counted: there were too many", sent.uncounted);
     }
+    let unfound = findings(hub, sent).await?;
     let lost = (sent.lost > 0).then(|| format!("{} requests got no answer", sent.lost));
     let scores = scores(hub, sent).await;
-    let missing: Vec<String> = missing.into_iter().chain(lost).chain(scores?).collect();
+    let missing: Vec<String> = missing.into_iter().chain(unfound).chain(lost).chain(scores?).collect();
     if missing.is_empty() {
         println!("\nNothing is missing.");
         return Ok(());
@@ -192,6 +193,63 @@ fn holes(spans: &[(String, String, String)], crossed: &[&str]) -> Option<String>
     }
     let absent = crossed.iter().find(|name| !spans.iter().any(|(_, _, service)| service == *name));
     absent.map(|name| format!("no span of {name}"))
+}
+
+/// How long a finding may come after the record that completed it.
+const FOUND_WITHIN: Duration = Duration::from_secs(5);
+
+/// What watching has found: each attack, in time; without attacks nothing that is more than low.
+async fn findings(hub: &Hub, sent: &Sent) -> Result<Vec<String>> {
+    let all = "SELECT attr('security_rule.name') AS rule, attr('threadline.finding.level') AS level, \
+               CAST(arrival_ts AS BIGINT) AS arrival, attr('threadline.finding.log_seqs') AS seqs \
+               FROM logs WHERE event_name = 'security.finding' ORDER BY seq";
+    let deadline = Instant::now() + PATIENCE;
+    let found = loop {
+        let found = hub.sql(all).await?;
+        let is_found = |(attack, _): &(Attack, _)| found.iter().any(|row| text(row, "rule") == attack.rule());
+        if sent.attacks.iter().all(is_found) || Instant::now() > deadline {
+            break found;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    println!("\n{:<58}{:>8}{:>8}   after", "found", "level", "times");
+    let mut missing = Vec::new();
+    let mut others: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for row in &found {
+        *others.entry((text(row, "rule"), text(row, "level"))).or_default() += 1;
+    }
+    for (attack, _) in &sent.attacks {
+        let rule = attack.rule();
+        let Some(first) = found.iter().find(|row| text(row, "rule") == rule) else {
+            missing.push(format!("{}: no finding of the rule \"{rule}\"", attack.name()));
+            continue;
+        };
+        let after = after(hub, first).await?;
+        let level = text(first, "level");
+        let times = others.remove(&(rule.to_owned(), level.clone())).unwrap_or(0);
+        println!("{rule:<58}{level:>8}{times:>8}   {:.2} s", after.as_secs_f64());
+        if after > FOUND_WITHIN {
+            missing.push(format!("{}: found after {:.1} s", attack.name(), after.as_secs_f64()));
+        }
+    }
+    for ((rule, level), times) in others {
+        println!("{rule:<58}{level:>8}{times:>8}");
+        if sent.attacks.is_empty() && !matches!(level.as_str(), "low" | "informational") {
+            missing.push(format!("a finding of nothing: {rule} ({level})"));
+        }
+    }
+    Ok(missing)
+}
+
+/// How long after the arrival of its last evidence a finding arrived.
+async fn after(hub: &Hub, finding: &Value) -> Result<Duration> {
+    let seqs = text(finding, "seqs");
+    if seqs.is_empty() || !seqs.bytes().all(|byte| byte.is_ascii_digit() || byte == b',') {
+        return Err(format!("a finding without evidence: {finding}"));
+    }
+    let last = format!("SELECT CAST(max(arrival_ts) AS BIGINT) AS last FROM logs WHERE seq IN ({seqs})");
+    let last = hub.sql(&last).await?.first().map_or(0, |row| number(row, "last"));
+    Ok(Duration::from_micros(number(finding, "arrival").saturating_sub(last)))
 }
 
 /// Scores: high for the fleet, low for the careless service, and for the right reasons.

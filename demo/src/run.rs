@@ -40,12 +40,18 @@ pub(crate) struct Options {
     pub(crate) python: Option<PathBuf>,
     pub(crate) node: Option<PathBuf>,
     pub(crate) folder: Option<PathBuf>,
+    /// Ordinary days only.
+    pub(crate) quiet: bool,
 }
 
 fn options(arguments: &[&str]) -> Result<Options> {
     let mut options = Options::default();
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
+        if *word == "--quiet" {
+            options.quiet = true;
+            continue;
+        }
         let value = words.next().ok_or_else(|| format!("{word} wants a value"))?;
         match *word {
             "--hub" => options.hub = value.into(),
@@ -204,7 +210,7 @@ async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>, mut asked:
     let others = Others { recommend: options.python.is_some(), notify: options.node.is_some() };
     let journal = Arc::new(Journal::default());
     let driver = tokio::spawn(load::run(mesh, url("edge"), secret, others, RATES, Arc::clone(&journal)));
-    let attacks = schedule(options.time, &field, &journal, &mut asked).await;
+    let attacks = schedule(options, &field, &journal, &mut asked).await;
     journal.stop();
     let _ = driver.await;
     let careless = careless::send(folder, &hub.otlp).await?;
@@ -226,20 +232,24 @@ async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>, mut asked:
 
 /// Makes attacks one after another over the time that there is, or every ten seconds until somebody ends it.
 async fn schedule(
-    time: Option<Duration>,
+    options: &Options,
     field: &Field,
     journal: &Arc<Journal>,
     asked: &mut Asked,
 ) -> Result<Vec<(Attack, Option<u64>)>> {
-    let steps = Attack::ALL.len() as u32 + 1;
+    let attacks = if options.quiet { &[][..] } else { &Attack::ALL[..] };
+    let time = options.time;
+    let steps = attacks.len() as u32 + 1;
     let pause = time.map_or(Duration::from_secs(10), |time| time / steps);
-    say("The schedule, beside the load:");
-    for (at, attack) in Attack::ALL.iter().enumerate() {
+    if !attacks.is_empty() {
+        say("The schedule, beside the load:");
+    }
+    for (at, attack) in attacks.iter().enumerate() {
         println!("  {:>5.0} s  {}", (pause * (at as u32 + 1)).as_secs_f64(), attack.name());
     }
     let started = Instant::now();
     let mut made = Vec::new();
-    for (at, attack) in Attack::ALL.into_iter().enumerate() {
+    for (at, &attack) in attacks.iter().enumerate() {
         let due = started + pause * (at as u32 + 1);
         if wait(due, started, journal, asked).await {
             return Ok(made);

@@ -58,7 +58,7 @@ fn edge() -> Router<Shared> {
         .route("/items/{id}", get(forward))
         .route("/orders", post(forward))
         .route("/orders/{id}", get(forward))
-        .route("/admin/users", get(forward))
+        .route("/admin/{what}", get(forward))
 }
 
 /// Hands a request on to the service that has the path.
@@ -92,7 +92,7 @@ fn orders() -> Router<Shared> {
     Router::new()
         .route("/orders", post(place_order))
         .route("/orders/{id}", get(read_order))
-        .route("/admin/users", get(list_users))
+        .route("/admin/{what}", get(administer))
 }
 
 async fn place_order(
@@ -134,19 +134,20 @@ async fn read_order(claims: axum::Extension<Caller>, Path(id): Path<String>) -> 
     Ok(Json(json!({"order": id, "user": claims.claims.user})))
 }
 
-async fn list_users(claims: axum::Extension<Caller>, route: MatchedPath) -> Answer {
+async fn administer(claims: axum::Extension<Caller>, route: MatchedPath, Path(what): Path<String>) -> Answer {
     let Caller { claims, client, .. } = &*claims;
     if claims.scopes.iter().any(|scope| scope == "admin") {
-        return Ok(Json(json!(["u-1", "u-2"])));
+        return Ok(Json(json!({"administered": what})));
     }
     authz_denied!(
         reason: MissingScope,
-        authz_action: "users.list",
-        resource_type: "user",
+        authz_action: "admin.read",
+        resource_type: "admin",
+        resource_id: what,
         client_address: client,
         user_id: claims.user,
         http_route: route.as_str(),
-        message: format!("{} may not list users", claims.user),
+        message: format!("{} may not administer {what}", claims.user),
     );
     Err((StatusCode::FORBIDDEN, "the scope `admin` is needed".to_owned()))
 }

@@ -10,8 +10,19 @@ use crate::{Result, packages, run, tools, web};
 /// The binary of the demo, unless `--dev` asks for the quickly built one.
 const PROFILE: Profile = Profile::Release;
 
-/// Runs the command.
+/// Runs the command. The fleet takes this process's place, so that Ctrl-C is for it alone, and the prompt comes when it is done.
 pub(crate) fn run(options: &[&str]) -> Result<()> {
+    let error = fleet(options)?.exec();
+    Err(format!("the fleet could not be started: {error}"))
+}
+
+/// Runs it as a step of the tests.
+pub(crate) fn test(options: &[&str]) -> Result<()> {
+    run::show(&mut fleet(options)?)
+}
+
+/// Builds everything; the command that runs the fleet.
+fn fleet(options: &[&str]) -> Result<Command> {
     let mut profile = PROFILE;
     let mut passed_on = Vec::new();
     let mut words = options.iter();
@@ -22,7 +33,10 @@ pub(crate) fn run(options: &[&str]) -> Result<()> {
                 let time = *words.next().ok_or("--for wants a time, as in --for 60s")?;
                 passed_on.extend(["--for", time]);
             }
-            other => return Err(format!("{other}: unknown; usage: cargo xtask demo [--for 60s] [--dev]")),
+            "--quiet" => passed_on.push("--quiet"),
+            other => {
+                return Err(format!("{other}: unknown; usage: cargo xtask demo [--for 60s] [--quiet] [--dev]"));
+            }
         }
     }
     tools::check(tools::BUILD)?;
@@ -43,9 +57,7 @@ pub(crate) fn run(options: &[&str]) -> Result<()> {
         Ok(folder) => drop(fleet.arg("--node").arg(folder)),
         Err(error) => eprintln!("{error}\nThe fleet goes without its Node service."),
     }
-    // The fleet takes this process's place, so that Ctrl-C is for it alone, and the prompt comes when it is done.
-    let error = fleet.exec();
-    Err(format!("the fleet could not be started: {error}"))
+    Ok(fleet)
 }
 
 /// Builds the fleet's binary and returns where it lies.

@@ -348,7 +348,7 @@ fn sigma_rules(_: &Options) -> Result<Counts> {
 }
 
 fn demo_fleet(_: &Options) -> Result<Counts> {
-    demo::run(&["--for", "30s", "--dev"]).map(|()| ONE)
+    demo::test(&["--for", "30s", "--dev"]).map(|()| ONE)
 }
 
 /// Licences, advisories, bans. cargo-deny is no part of Rust and takes minutes to build, so it is used where it is.

@@ -306,17 +306,21 @@ fn clients_behind_a_trusted_proxy_are_told_apart() {
     };
     assert_eq!(search(50, "203.0.113.7", Some(&reader)), 200);
     assert_eq!(search(51, "203.0.113.8", Some(&reader)), 200);
-    // One client's failures are not another's.
+    // One client's failures are not another's; who shows no token has guessed nothing.
+    let guess = format!("tl_{:012x}_{}", 7, "A".repeat(43));
     for n in 0..12 {
-        assert_eq!(search(50, "203.0.113.9", None), if n < 10 { 401 } else { 429 });
+        assert_eq!(search(50, "203.0.113.9", Some(&guess)), if n < 10 { 401 } else { 429 });
     }
-    assert_eq!(search(50, "203.0.113.10", None), 401);
+    for _ in 0..12 {
+        assert_eq!(search(50, "203.0.113.10", None), 401);
+    }
+    assert_eq!(search(50, "203.0.113.9", None), 429, "a bound is waited out");
     for (query, want) in [
         ("event:security.audit client.address:203.0.113.7 network.peer.address:127.0.1.50", 1),
         ("event:security.audit client.address:127.0.1.51 network.peer.address:127.0.1.51", 1),
         ("event:security.authn.succeeded client.address:203.0.113.7", 1),
-        ("event:security.authn.rejected client.address:203.0.113.9", 12),
-        ("event:security.authn.rejected client.address:203.0.113.10", 1),
+        ("event:security.authn.rejected client.address:203.0.113.9", 13),
+        ("event:security.authn.rejected client.address:203.0.113.10", 12),
     ] {
         assert_eq!(wait_for(&hub, &reader, query, want), want, "{query}");
     }
