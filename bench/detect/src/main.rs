@@ -92,7 +92,7 @@ fn state() -> Result<(), Failure> {
         let refs: Vec<&TestRecord> = records.iter().collect();
         let batch = batch(Table::Logs, &refs, BASE_US, (part * 10_000) as i64 + 1)?;
         let began = Instant::now();
-        engine.step(&batch, Table::Logs, 0);
+        engine.step(&batch, Table::Logs);
         seconds += began.elapsed().as_secs_f64();
     }
     let (groups, bytes) = engine.state_size();

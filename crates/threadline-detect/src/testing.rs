@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Int64Array, RecordBatch};
+use arrow_array::{Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow_schema::{DataType, Field, Schema};
 use threadline_model::builder::{BatchBuilder, RecordLimits};
 use threadline_model::id::{SpanId, TraceId};
@@ -95,7 +95,8 @@ fn is_resource(key: &str) -> bool {
         || key.starts_with("k8s.")
 }
 
-/// A batch of one table, with sequence numbers from `seq` on. `base_us` is the event time of offset 0.
+/// A batch of one table, with sequence numbers from `seq` on. `base_us` is the event time of offset 0; a record arrives at
+/// its event time, or with the one before it where that is later.
 ///
 /// # Errors
 /// A record beyond the model's limits, or a field that has no such value.
@@ -112,7 +113,32 @@ pub fn batch(table: Table, records: &[&TestRecord], base_us: i64, seq: i64) -> R
     fields.push(Arc::new(Field::new("seq", DataType::Int64, true)));
     let mut columns = batch.columns().to_vec();
     columns.push(Arc::new(seqs));
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| error.to_string())
+    let batch =
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| error.to_string())?;
+    arriving(&batch, arrivals(records, base_us, i64::MIN))
+}
+
+/// When each arrives: at its event time, or with the one before it where that is later.
+fn arrivals(records: &[&TestRecord], base_us: i64, mut latest_us: i64) -> Vec<i64> {
+    let arrive = |record: &&TestRecord| {
+        latest_us = latest_us.max(base_us.saturating_add(record.at_us));
+        latest_us
+    };
+    records.iter().map(arrive).collect()
+}
+
+/// The batch with other times of arrival, µs.
+pub(crate) fn arriving(batch: &RecordBatch, arrivals: Vec<i64>) -> Result<RecordBatch, String> {
+    let schema = batch.schema();
+    let (at, field) = schema.column_with_name("arrival_ts").ok_or("no column arrival_ts")?;
+    let DataType::Timestamp(_, zone) = field.data_type() else {
+        return Err("arrival_ts is no time".to_owned());
+    };
+    let mut columns = batch.columns().to_vec();
+    if let Some(column) = columns.get_mut(at) {
+        *column = Arc::new(TimestampMicrosecondArray::from(arrivals).with_timezone_opt(zone.clone()));
+    }
+    RecordBatch::try_new(schema, columns).map_err(|error| error.to_string())
 }
 
 fn push(
@@ -265,20 +291,20 @@ fn table_of(record: &TestRecord) -> Table {
     if record.span { Table::Spans } else { Table::Logs }
 }
 
-/// Feeds records to an engine in their order, sequence numbers from `seq` on; time of arrival is the latest event time.
+/// Feeds records to an engine in their order, sequence numbers from `seq` on; a record arrives at the latest event time up to
+/// it.
 ///
 /// # Errors
 /// A record that is none.
 pub fn run_records(engine: &mut Engine, records: &[TestRecord], seq: i64) -> Result<Vec<Finding>, String> {
     let mut findings = Vec::new();
-    let mut latest = i64::MIN;
     for (at, run) in runs(records) {
         let Some(first) = run.first() else { continue };
         let table = table_of(first);
         let refs: Vec<&TestRecord> = run.iter().collect();
-        latest = run.iter().map(|record| record.at_us).fold(latest, i64::max);
         let batch = batch(table, &refs, BASE_US, seq + at as i64)?;
-        findings.extend(engine.step(&batch, table, BASE_US.saturating_add(latest)));
+        let arrivals = arrivals(&refs, BASE_US, engine.now_us());
+        findings.extend(engine.step(&arriving(&batch, arrivals)?, table));
     }
     Ok(findings)
 }

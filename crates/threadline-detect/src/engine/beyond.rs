@@ -41,15 +41,20 @@ fn part_us(timespan_us: i64) -> i64 {
     (timespan_us / RATIO_PARTS).max(1)
 }
 
-/// When a group is to be looked at, though no record comes.
-pub(super) fn due_us(rules: &RuleSet, group: &Group) -> Option<i64> {
+/// When a group is to be looked at, though no record comes, in a hub that has been hearing since then.
+pub(super) fn due_us(rules: &RuleSet, group: &Group, hearing_since_us: i64) -> Option<i64> {
     let Some(Finder::Absence { timespan_us, .. }) = &rules.rules.get(group.rule as usize)?.extension.finder
     else {
         return None;
     };
     match &group.kind {
-        Kind::Alive { last_us, silent: false, .. } => Some(last_us.saturating_add(*timespan_us)),
-        Kind::Sequence { missing, .. } => missing.iter().map(|gap| gap.due_us).min(),
+        Kind::Alive { last_us, silent: false, .. } => {
+            Some((*last_us).max(hearing_since_us).saturating_add(*timespan_us))
+        }
+        Kind::Sequence { missing, .. } => {
+            let grace_us = hearing_since_us.saturating_add(*timespan_us);
+            missing.iter().map(|gap| gap.due_us.max(grace_us)).min()
+        }
         _ => None,
     }
 }
@@ -268,14 +273,15 @@ impl Engine {
 
     fn alive(&mut self, rules: &RuleSet, rule: RuleId, seed: u64, entity: &str, event: &Event) {
         let key = group_key(seed, entity);
-        let (time_us, seq) = (event.time_us, event.key());
+        // What was sent long ago and comes now was not sent by the dead.
+        let (arrival_us, seq) = (event.arrival_us, event.key());
         let Some(slot) = self.memory.groups.find(key) else {
-            self.put(key, seed, rule, entity, Kind::Alive { last_us: time_us, seq, silent: false });
+            self.put(key, seed, rule, entity, Kind::Alive { last_us: arrival_us, seq, silent: false });
             return;
         };
         let woke = self.memory.groups.change(slot, |group| match &mut group.kind {
-            Kind::Alive { last_us, seq: last_seq, silent } if time_us >= *last_us => {
-                (*last_us, *last_seq) = (time_us, seq);
+            Kind::Alive { last_us, seq: last_seq, silent } if arrival_us >= *last_us => {
+                (*last_us, *last_seq) = (arrival_us, seq);
                 std::mem::take(silent)
             }
             _ => false,
@@ -356,13 +362,15 @@ impl Engine {
             .map(|(field, value)| Entity { field: Arc::clone(&field.name), value: value.to_owned() })
             .collect();
         let mut all = Vec::new();
+        let hearing_since_us = self.hearing_since();
+        let grace_us = hearing_since_us.saturating_add(*timespan_us);
         let changed = self.memory.groups.change(slot, |group| match &mut group.kind {
             Kind::Alive { last_us, seq, silent }
-                if !*silent && last_us.saturating_add(*timespan_us) <= due_us =>
+                if !*silent && (*last_us).max(hearing_since_us).saturating_add(*timespan_us) <= due_us =>
             {
                 *silent = true;
                 let explanation = format!(
-                    "{}: nothing came{} for {}; the last record is of {}",
+                    "{}: nothing came{} for {}; the last record came at {}",
                     compiled.title,
                     about(&entities),
                     show_duration(*timespan_us),
@@ -371,7 +379,7 @@ impl Engine {
                 all.push((*last_us, *seq, last_us.saturating_add(*timespan_us), explanation, 0));
             }
             Kind::Sequence { missing, .. } => {
-                let is_due = |gap: &Missing| gap.due_us <= due_us;
+                let is_due = |gap: &Missing| gap.due_us.max(grace_us) <= due_us;
                 for gap in missing.iter().filter(|gap| is_due(gap)) {
                     let count = gap.to - gap.from + 1;
                     let explanation = format!(
@@ -391,15 +399,16 @@ impl Engine {
             return;
         }
         self.schedule(rules, slot);
-        for (first, second, time_us, explanation, count) in all {
+        for (first, second, own_due_us, explanation, count) in all {
+            // Not of when it was noticed: a hub that was away in between notices later.
             let mut identity = fold(&label).into_owned().into_bytes();
             identity.extend(first.to_le_bytes());
             identity.extend(second.to_le_bytes());
-            identity.extend(time_us.to_le_bytes());
+            identity.extend(own_due_us.to_le_bytes());
             let found = Found {
                 identity,
-                time_us,
-                since_us: time_us.saturating_sub(*timespan_us),
+                time_us: own_due_us.max(grace_us),
+                since_us: own_due_us.saturating_sub(*timespan_us),
                 entities: entities.clone(),
                 observed: (count > 0).then_some(count as f64),
                 evidence: Vec::new(),

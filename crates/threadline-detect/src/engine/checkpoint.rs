@@ -1,7 +1,7 @@
 //! An engine's memory as bytes, and back, in the frame of [`crate::checkpoint`].
 //!
-//! Body: latest event time, time of arrival, position of logs and of spans (i64 each), number of groups (u64), then
-//! each group: seed of its rule (u64), key (16 bytes), label (text), kind (u8) and its fields. Groups stand in the order
+//! Body: latest event time, time of arrival, position of logs and of spans (i64 each), list of resumptions (i64), number
+//! of groups (u64), then each group: seed of its rule (u64), key (16 bytes), label (text), kind (u8) and its fields. Groups stand in the order
 //! of their keys: the same memory gives the same bytes.
 //!
 //! What is due is not in it; it follows from the groups. A group whose rule is gone or has changed is forgotten.
@@ -18,7 +18,7 @@ use crate::checkpoint::{Reader, RestoreError, Writer};
 use crate::rules::{RuleId, RuleSet};
 
 const MAGIC: [u8; 4] = *b"TLDT";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// What came back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,7 @@ impl Engine {
         [memory.latest_us, memory.now_us, memory.position[0], memory.position[1]]
             .into_iter()
             .for_each(|n| out.i64(n));
+        out.list(memory.resumed.iter(), |out, at_us| out.i64(*at_us));
         let mut groups: Vec<_> = memory.groups.iter().map(|(_, group)| group).collect();
         groups.sort_unstable_by_key(|group| group.key);
         out.u64(groups.len() as u64);
@@ -66,6 +67,7 @@ impl Engine {
         engine.memory.latest_us = from.i64()?;
         engine.memory.now_us = from.i64()?;
         engine.memory.position = [from.i64()?, from.i64()?];
+        engine.memory.resumed = from.list(Reader::i64)?;
         for _ in 0..from.u64()? {
             let seed = from.u64()?;
             let key = u128::from_le_bytes(from.array()?);

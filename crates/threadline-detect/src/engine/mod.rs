@@ -3,7 +3,10 @@
 //! **Time.** Windows are of event time. The *watermark* is the latest event time seen, less the allowed lateness; a record
 //! whose event time is before what a group still remembers is counted as late and left out of correlations. Conditions
 //! that more hits can only help are judged at each hit; the others when the watermark has passed. An event time after the
-//! record's arrival moves the watermark to the arrival only.
+//! record's arrival counts as the arrival: a clock that is ahead moves nothing further than the hub's own.
+//!
+//! **Silence** is measured by the time of arrival: that of each record, and what [`Engine::advance`] says while none comes.
+//! While the hub was away nobody could be heard; [`Engine::resume`] says so, and silence counts from then on.
 //!
 //! **The same again.** What comes out depends on the records and their order alone, not on how they are cut into batches.
 //! Records up to the engine's position are not looked at again. A finding's id is a hash of what was found. So after a
@@ -42,6 +45,8 @@ use window::{Entry, Judgement, NO_VALUE, Timing};
 const RISK_US: i64 = 86_400_000_000;
 /// Tenant of groups that belong to no rule.
 const NO_RULE: RuleId = RuleId::MAX;
+/// Resumptions that are remembered at most: records that arrived before one may still be read.
+const RESUMED_MAX: usize = 16;
 /// How deep correlations may look at correlations.
 const CHAIN_MAX: usize = 16;
 
@@ -105,6 +110,8 @@ struct Memory {
     latest_us: i64,
     /// Up to when all has been read, by arrival.
     now_us: i64,
+    /// When the hub could hear again after it was away, ascending.
+    resumed: Vec<i64>,
     /// Last sequence number, logs and spans.
     position: [i64; 2],
 }
@@ -114,14 +121,17 @@ struct Memory {
 struct Event {
     table: Table,
     seq: i64,
+    /// Event time, or that of arrival where it is earlier.
     time_us: i64,
+    /// When it arrived.
+    arrival_us: i64,
     trace_id: Option<TraceId>,
     span_id: Option<SpanId>,
 }
 
 impl Event {
     fn evidence(&self) -> Evidence {
-        let Event { table, seq, time_us, trace_id, span_id } = *self;
+        let Event { table, seq, time_us, trace_id, span_id, .. } = *self;
         Evidence { table, seq, time_us, trace_id, span_id }
     }
 
@@ -173,10 +183,13 @@ impl Engine {
         (position != i64::MIN).then_some(position)
     }
 
-    /// Looks at the records of a batch, in order. `now_us` is the time of arrival up to which all records have been
-    /// read: the wall clock when nothing waits, else the arrival time of the last record. When it is later than the latest
-    /// event time, silence is measured by it.
-    pub fn step(&mut self, batch: &RecordBatch, table: Table, now_us: i64) -> Vec<Finding> {
+    /// Up to when all that arrived has been read, µs; `i64::MIN` before the first record.
+    pub fn now_us(&self) -> i64 {
+        self.memory.now_us
+    }
+
+    /// Looks at the records of a batch, in order.
+    pub fn step(&mut self, batch: &RecordBatch, table: Table) -> Vec<Finding> {
         let mut findings = Vec::new();
         let rules = Arc::clone(&self.rules);
         let view = Batch::new(batch);
@@ -186,18 +199,30 @@ impl Engine {
             self.record(&rules, &columns, row, hits, &mut findings);
         });
         self.scratch = scratch;
-        self.advance_into(&rules, now_us, &mut findings);
         self.stats.findings += findings.len() as u64;
         findings
     }
 
-    /// Likewise without records: time has passed, and none came.
+    /// Likewise without records: all that had arrived by `now_us`, µs of the wall clock, has been read.
     pub fn advance(&mut self, now_us: i64) -> Vec<Finding> {
         let mut findings = Vec::new();
         let rules = Arc::clone(&self.rules);
-        self.advance_into(&rules, now_us, &mut findings);
+        self.memory.now_us = self.memory.now_us.max(now_us);
+        self.settle(&rules, &mut findings);
         self.stats.findings += findings.len() as u64;
         findings
+    }
+
+    /// Says that nothing could arrive for a while before `now_us`, µs of the wall clock: the hub was away, or asleep.
+    /// Records that arrived before may still be read after this.
+    pub fn resume(&mut self, now_us: i64) {
+        let resumed = &mut self.memory.resumed;
+        let at = resumed.partition_point(|known| *known < now_us);
+        resumed.insert(at, now_us);
+        // Those before the one in force do not matter any more.
+        let past = resumed.partition_point(|known| *known <= self.memory.now_us);
+        let surplus = resumed.len().saturating_sub(RESUMED_MAX);
+        resumed.drain(..past.saturating_sub(1).max(surplus));
     }
 
     /// Takes other rules. What is remembered for rules that stay as they are, stays.
@@ -246,25 +271,33 @@ impl Engine {
         hits: &[RuleIndex],
         out: &mut Vec<Finding>,
     ) {
-        let (event, arrival_us) = columns.event(row.row, &self.memory.position);
+        let event = columns.event(row.row, &self.memory.position);
         let position = &mut self.memory.position[usize::from(event.table == Table::Spans)];
         if event.seq <= *position {
             return;
         }
         *position = event.seq;
-        // What was found is not looked at again.
-        if columns.is_finding(row.row) {
-            return;
+        self.memory.now_us = self.memory.now_us.max(event.arrival_us);
+        let is_finding = columns.is_finding(row.row);
+        if !is_finding {
+            self.stats.records += 1;
+            self.memory.latest_us = self.memory.latest_us.max(event.time_us);
         }
-        self.stats.records += 1;
-        self.memory.latest_us = self.memory.latest_us.max(event.time_us.min(arrival_us));
         // What was to be judged before this record is, before the record changes what is remembered.
         self.settle(rules, out);
+        // What was found is not looked at again.
+        if is_finding {
+            return;
+        }
         for hit in hits {
             let Some((rule, Role::Hit)) = rules.roles.get(*hit as usize).copied() else { continue };
             let part = hits.iter().any(|other| rules.roles.get(*other as usize) == Some(&(rule, Role::Part)));
             self.stats.hits += 1;
             self.hit(rules, rule, &event, row, part, out);
+        }
+        // And what came of the record is before the next moves the watermark, in this batch or another.
+        if !hits.is_empty() {
+            self.settle(rules, out);
         }
     }
 
@@ -452,6 +485,7 @@ impl Engine {
             } else {
                 time_us
             },
+            arrival_us: self.memory.now_us,
             trace_id: None,
             span_id: None,
         };
@@ -495,8 +529,7 @@ impl Engine {
         self.find(rules, rule, found, quiet, out);
     }
 
-    /// Judges what is due: anchors by the watermark; silences and missing numbers by the latest event time, or by `now`
-    /// where that is later. Then forgets.
+    /// Judges what is due: anchors by the watermark; silences and missing numbers by the time of arrival. Then forgets.
     fn settle(&mut self, rules: &RuleSet, out: &mut Vec<Finding>) {
         let watermark_us = self.memory.latest_us.saturating_sub(self.limits.lateness_us);
         while let Some(Reverse((due_us, _, at, seq))) = self.memory.due.peek().copied() {
@@ -515,9 +548,8 @@ impl Engine {
             };
             self.judge(rules, rule, at, anchor_us, seq, 0, out);
         }
-        let clock_us = self.memory.latest_us.max(self.memory.now_us);
         while let Some(Reverse((due_us, _, at))) = self.memory.overdue.peek().copied() {
-            if due_us >= clock_us {
+            if due_us >= self.memory.now_us {
                 break;
             }
             self.memory.overdue.pop();
@@ -530,9 +562,10 @@ impl Engine {
         self.stats.evicted += self.memory.groups.shrink(limits.groups_max, limits.bytes_max, &expires);
     }
 
-    fn advance_into(&mut self, rules: &RuleSet, now_us: i64, out: &mut Vec<Finding>) {
-        self.memory.now_us = self.memory.now_us.max(now_us);
-        self.settle(rules, out);
+    /// Since when the hub has been hearing without a break; `i64::MIN` where it was never away.
+    fn hearing_since(&self) -> i64 {
+        let past = self.memory.resumed.iter().rev().find(|at| **at <= self.memory.now_us);
+        past.copied().unwrap_or(i64::MIN)
     }
 
     /// Adds a group, and what is due of it.
@@ -567,7 +600,7 @@ impl Engine {
                 }
             }
             (Kind::Alive { .. } | Kind::Sequence { .. }, _) => {
-                let due_us = beyond::due_us(rules, group);
+                let due_us = beyond::due_us(rules, group, self.hearing_since());
                 if let Some(due_us) = due_us {
                     self.memory.overdue.push(Reverse((due_us, key, slot)));
                 }
@@ -773,20 +806,21 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// The record, and when it arrived. Without sequence numbers records are numbered as they come.
-    fn event(&self, row: usize, position: &[i64; 2]) -> (Event, i64) {
+    /// The record. Without sequence numbers records are numbered as they come.
+    fn event(&self, row: usize, position: &[i64; 2]) -> Event {
         let last = if self.table == Table::Logs { position[0] } else { position[1] };
         let seq = self.seq.get(row).unwrap_or_else(|| last.saturating_add(1).max(0));
-        let time_us = self.ts.get(row).unwrap_or(0);
-        let arrival_us = self.arrival.get(row).unwrap_or(time_us);
+        let ts_us = self.ts.get(row).unwrap_or(0);
+        let arrival_us = self.arrival.get(row).unwrap_or(ts_us);
         let event = Event {
             table: self.table,
             seq,
-            time_us,
+            time_us: ts_us.min(arrival_us),
+            arrival_us,
             trace_id: self.view.trace_id(row),
             span_id: self.view.span_id(row),
         };
-        (event, arrival_us)
+        event
     }
 
     fn is_finding(&self, row: usize) -> bool {

@@ -40,7 +40,7 @@ pub(crate) enum Kind {
     Entity { first_us: i64, last_us: i64 },
     /// A value that an entity had.
     Value { last_us: i64 },
-    /// An entity that may fall silent.
+    /// An entity that may fall silent: when its last record came, and which that was.
     Alive { last_us: i64, seq: i64, silent: bool },
     /// Numbers of a sequence.
     Sequence { highest: i64, last_us: i64, missing: Vec<Missing> },

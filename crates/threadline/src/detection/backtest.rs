@@ -75,7 +75,7 @@ pub(crate) fn backtest(
         let rows = batch.slice(*row, run.len());
         let arrival = Batch::new(&rows).int("arrival_ts").get(run.len() - 1);
         last_us = last_us.max(arrival.unwrap_or(i64::MIN));
-        out.findings.extend(engine.step(&rows, *table, last_us));
+        out.findings.extend(engine.step(&rows, *table));
     }
     if let Some(to) = range.to_us.filter(|to| *to > last_us) {
         out.findings.extend(engine.advance(to));

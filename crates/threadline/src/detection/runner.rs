@@ -31,6 +31,8 @@ const KEEP_EVERY: Duration = Duration::from_secs(10);
 const KEEP_SHARE: u32 = 20;
 /// How often files of rules are looked at, and the board is renewed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A thread that did not come round for so long was not there to hear: the machine slept, or the store took nothing.
+const AWAY: Duration = Duration::from_secs(60);
 /// The longest pause while the store takes nothing.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Records before the end that a hub without memory of them learns from, without telling what it finds.
@@ -63,6 +65,8 @@ pub(super) struct Runner {
     kept_at: Duration,
     keep_every: Duration,
     looked_at: Duration,
+    /// When it last came round, µs of the wall clock.
+    round_us: i64,
 }
 
 impl Runner {
@@ -113,7 +117,9 @@ impl Runner {
             tracing::error!(%error, "findings of the last run cannot be read: some may be kept again");
             FxHashSet::default()
         });
-        let now = env.clock.monotonic();
+        let (now, now_us) = (env.clock.monotonic(), env.clock.now_us());
+        // Until now the hub was away.
+        engine.resume(now_us);
         {
             let mut status = board.lock();
             status.running = true;
@@ -142,12 +148,18 @@ impl Runner {
             kept_at: now,
             keep_every: KEEP_EVERY,
             looked_at: now,
+            round_us: now_us,
         }
     }
 
     /// Reads until it is told to stop.
     pub(super) fn run(mut self) {
         while !self.stopping.load(Ordering::Relaxed) {
+            let now_us = self.env.clock.now_us();
+            if now_us.saturating_sub(self.round_us) > AWAY.as_micros() as i64 {
+                self.engine.resume(now_us);
+            }
+            self.round_us = now_us;
             match self.tail.next(ROWS) {
                 Ok(batches) if batches.is_empty() => {
                     self.idle();
@@ -165,20 +177,19 @@ impl Runner {
     }
 
     fn look(&mut self, TailBatch { table, batch }: &TailBatch) {
-        let columns = Batch::new(batch);
         let last = batch.num_rows().saturating_sub(1);
-        let now_us = columns.int("arrival_ts").get(last).unwrap_or_else(|| self.env.clock.now_us());
-        let seq = columns.int("seq").get(last).unwrap_or(i64::MAX);
+        let seq = Batch::new(batch).int("seq").get(last).unwrap_or(i64::MAX);
         let quiet = seq <= self.quiet_until;
-        let findings = self.engine.step(batch, *table, now_us);
+        let findings = self.engine.step(batch, *table);
         let mut anomalies = Vec::new();
         if let Some(baselines) = &mut self.baselines {
-            observe::batch(baselines, batch, *table);
-            if quiet {
-                baselines.learn(now_us);
-            } else {
-                anomalies = baselines.advance(now_us);
-            }
+            observe::batch(baselines, batch, *table, |baselines, now_us| {
+                if quiet {
+                    baselines.learn(now_us);
+                } else {
+                    anomalies.extend(baselines.advance(now_us));
+                }
+            });
         }
         if !quiet {
             self.tell(&findings, &anomalies);
