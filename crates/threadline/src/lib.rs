@@ -12,6 +12,7 @@ pub mod hub;
 pub mod import;
 mod ingest;
 mod meters;
+mod notify;
 pub mod rows;
 mod serve;
 pub mod settings;
