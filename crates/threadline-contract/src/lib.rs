@@ -23,7 +23,6 @@ pub mod rules;
 pub mod rust_events;
 pub mod score;
 pub mod secrets;
-mod yaml;
 
 pub use contract::{Contract, Policy};
 pub use finding::{Finding, safe};

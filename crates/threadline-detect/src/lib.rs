@@ -22,4 +22,3 @@ pub mod rules;
 pub mod sigma;
 pub mod testing;
 mod text;
-mod yaml;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use threadline_model::yaml::Fault;
+
 /// A fault in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -18,6 +20,11 @@ impl Problem {
     pub fn new(file: impl Into<String>, line: usize, what: impl Into<String>) -> Problem {
         Problem { file: file.into(), line, what: what.into() }
     }
+
+    /// A fault, in that file.
+    pub(crate) fn at(file: &str, fault: Fault) -> Problem {
+        Problem::new(file, fault.line, fault.what)
+    }
 }
 
 impl fmt::Display for Problem {
@@ -30,22 +37,3 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
-
-/// A fault at a line of a file that the caller knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    pub(crate) line: usize,
-    pub(crate) what: String,
-}
-
-impl Fault {
-    pub(crate) fn new(line: usize, what: impl Into<String>) -> Fault {
-        Fault { line, what: what.into() }
-    }
-
-    pub(crate) fn at(self, file: &str) -> Problem {
-        Problem::new(file, self.line, self.what)
-    }
-}
-
-pub(crate) type Result<T> = std::result::Result<T, Fault>;

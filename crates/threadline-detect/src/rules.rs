@@ -2,18 +2,18 @@
 //! [`Problem`] and takes no other with it.
 
 use std::sync::Arc;
+use threadline_model::yaml::{self, Fault};
 
 use rustc_hash::FxHashMap;
 
 use crate::matcher::expr::{Case, Check, Expr, Test, of_detection, resolve};
 use crate::matcher::{Builder, Matcher, RuleIndex};
 use crate::pipeline::{self, Pipeline};
-use crate::problem::{Fault, Problem};
+use crate::problem::Problem;
 use crate::sigma;
 use crate::sigma::correlation::{Alias, Kind, When};
 use crate::sigma::extension::{Extension, Finder};
 use crate::sigma::rule::{Comparison, CorrelationRule, Document, Filter, Meta, Rule, Tables};
-use crate::yaml;
 
 /// Rules at most.
 const RULES_MAX: usize = 100_000;
@@ -137,11 +137,11 @@ impl RuleSet {
                     for node in &nodes {
                         match sigma::document(node, file.name) {
                             Ok(document) => documents.push(document),
-                            Err(fault) => problems.push(fault.at(file.name)),
+                            Err(fault) => problems.push(Problem::at(file.name, fault)),
                         }
                     }
                 }
-                Err(fault) => problems.push(fault.at(file.name)),
+                Err(fault) => problems.push(Problem::at(file.name, fault)),
             }
         }
         if documents.len() > RULES_MAX {
@@ -255,7 +255,7 @@ impl<'o> Assembly<'o> {
         for rule in rules {
             let file = rule.meta.file.clone();
             if let Err(fault) = self.rule(rule, &filters) {
-                problems.push(fault.at(&file));
+                problems.push(Problem::at(&file, fault));
             }
         }
         self.correlations(correlations, &mut problems);
@@ -414,7 +414,7 @@ impl<'o> Assembly<'o> {
             for rule in ready {
                 let file = rule.meta.file.clone();
                 if let Err(fault) = self.correlation(rule) {
-                    problems.push(fault.at(&file));
+                    problems.push(Problem::at(&file, fault));
                 }
             }
             left = rest;

@@ -1,8 +1,7 @@
 //! Texts compared without case; times and durations as people write them.
 
 use std::borrow::Cow;
-
-use crate::problem::{Fault, Result};
+use threadline_model::yaml::{Fault, Result};
 
 /// Microseconds of a second.
 pub(crate) const SECOND_US: i64 = 1_000_000;

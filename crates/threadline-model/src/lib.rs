@@ -22,3 +22,4 @@ pub mod schema;
 pub mod sender;
 pub mod trace;
 pub mod value;
+pub mod yaml;

@@ -58,13 +58,14 @@ const PURE: &[(&str, &[&str])] = &[
             "memchr",
             "rustc-hash",
             "ryu",
+            "saphyr-parser",
             "serde",
             "serde_json",
             "sonic-rs",
             "xxhash-rust",
         ],
     ),
-    ("threadline-contract", &["hashbrown", "memchr", "rustc-hash", "saphyr-parser", "threadline-model"]),
+    ("threadline-contract", &["hashbrown", "memchr", "rustc-hash", "threadline-model"]),
     (
         "threadline-detect",
         &[
@@ -78,7 +79,6 @@ const PURE: &[(&str, &[&str])] = &[
             "regex",
             "regex-syntax",
             "rustc-hash",
-            "saphyr-parser",
             "threadline-model",
             "xxhash-rust",
         ],

@@ -1,10 +1,11 @@
 //! Reads the files of one layer: definition v2, and v1 by way of [`super::v1`]. References stay names here.
 
+use threadline_model::yaml::{self, Fault, Kind, Node};
+
 use super::{
     Attribute, Base, Class, Condition, File, Level, Mapping, Problem, Problems, Severity, SeverityRange,
 };
 use super::{Test, v1};
-use crate::yaml::{self, Kind, Node};
 
 /// Where something stands.
 #[derive(Clone, Debug, Default)]
@@ -146,12 +147,24 @@ pub(super) struct Reader<'a> {
 pub(super) fn layer(files: &[File], problems: &mut Problems) -> Raw {
     let mut raw = Raw::default();
     for file in files {
-        match yaml::read(&file.path, &file.text) {
+        match document(&file.text) {
             Ok(root) => Reader { file: &file.path, problems, raw: &mut raw }.file(&root),
-            Err(problem) => problems.add(problem),
+            Err(fault) => problems.add(Problem::new(&file.path, fault.line, fault.what)),
         }
     }
     raw
+}
+
+/// The one document of a file.
+fn document(text: &str) -> yaml::Result<Node> {
+    let mut documents = yaml::read(text)?.into_iter();
+    match (documents.next(), documents.next()) {
+        (Some(root), None) => Ok(root),
+        (None, _) => Err(Fault::new(0, "is empty: remove it, or write attributes or events into it")),
+        (_, Some(second)) => {
+            Err(Fault::new(second.line, "has a second document: put it into a file of its own"))
+        }
+    }
 }
 
 impl Reader<'_> {
@@ -506,4 +519,20 @@ fn deprecated(node: &Node) -> Option<String> {
         (None, Some(note)) => note.split_whitespace().collect::<Vec<_>>().join(" "),
         (None, None) => text("reason").unwrap_or("obsolete").to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_one_document() {
+        assert!(document("a: 1\n").is_ok_and(|root| root.get("a").is_some()));
+        for (text, line, want) in
+            [("a: 1\n---\nb: 1\n", 3, "second document"), ("", 0, "empty"), ("# nothing\n---\n", 0, "empty")]
+        {
+            let fault = document(text).unwrap_err();
+            assert!(fault.line == line && fault.what.contains(want), "{text:?}: {fault}");
+        }
+    }
 }

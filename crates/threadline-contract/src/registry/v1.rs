@@ -1,8 +1,9 @@
 //! Reads v1 files (`groups:`), as far as OpenTelemetry's own model needs it: definitions of attributes in any group, and
 //! groups of the types `event` and `attribute_group`. Spans, metrics, entities and bodies of events are passed over.
 
+use threadline_model::yaml::{Kind, Node};
+
 use super::read::{Group, RawEvent, Reader, Ref};
-use crate::yaml::Node;
 
 /// Reads a v1 file.
 pub(super) fn file(reader: &mut Reader<'_>, root: &Node) {
@@ -54,8 +55,8 @@ fn as_ref(node: &Node, key: &str) -> Node {
         .cloned()
         .collect();
     if !key.is_empty() {
-        let kind = crate::yaml::Kind::Scalar { text: key.to_owned(), plain: true };
+        let kind = Kind::Scalar { text: key.to_owned(), plain: true };
         members.push(("ref".to_owned(), Node { line: node.line, kind }));
     }
-    Node { line: node.line, kind: crate::yaml::Kind::Map(members) }
+    Node { line: node.line, kind: Kind::Map(members) }
 }

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use threadline_model::yaml::{Fault, Result};
 
-use crate::problem::{Fault, Result};
 use crate::sigma::condition::{Condition, fits};
 use crate::sigma::pattern::{Pattern, Shape};
 use crate::sigma::rule::{Comparison, Detection, Item, Network, TimePart, Value};

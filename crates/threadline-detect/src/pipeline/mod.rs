@@ -8,10 +8,10 @@ pub(crate) mod transform;
 pub(crate) mod when;
 
 use rustc_hash::FxHashMap;
+use threadline_model::yaml::{self, Fault, Node, Result};
 
-use crate::problem::{Fault, Problem, Result};
+use crate::problem::Problem;
 use crate::sigma::rule::{Detection, Item, Rule, Value};
-use crate::yaml::{self, Node};
 use transform::Transformation;
 use when::Conditions;
 
@@ -53,7 +53,7 @@ impl Pipeline {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn read(file: &str, text: &str) -> std::result::Result<Pipeline, Problem> {
-        read(text).map_err(|fault| fault.at(file))
+        read(text).map_err(|fault| Problem::at(file, fault))
     }
 }
 
@@ -66,7 +66,7 @@ fn read(text: &str) -> Result<Pipeline> {
         ["name", "priority", "vars", "transformations", "allowed_backends", "postprocessing", "finalizers"];
     tree.only("pipeline", &known)?;
     for key in ["postprocessing", "finalizers"] {
-        if let Some(node) = tree.get(key).filter(|node| !node.elements().is_empty()) {
+        if let Some(node) = tree.get(key).filter(|node| !node.one_or_many().is_empty()) {
             return Err(Fault::new(
                 node.line,
                 format!("`{key}` is about query texts, of which there are none here"),

@@ -1,14 +1,13 @@
 //! What an item of a pipeline does to a rule (pySigma, "Transformations").
 
 use rustc_hash::FxHashMap;
+use threadline_model::yaml::{Fault, Node, Result};
 
 use super::when::{any_item, regex, shown};
 use super::{PipelineItem, State, apply_items, items};
-use crate::problem::{Fault, Result};
 use crate::sigma::pattern::{Pattern, Piece};
 use crate::sigma::rule::{Detection, Item, LogSource, Rule, Value};
 use crate::sigma::selection;
-use crate::yaml::Node;
 
 /// A transformation.
 #[derive(Clone, Debug)]

@@ -1,12 +1,12 @@
 //! When an item of a pipeline applies: to a rule, to a field and its values, to a name (pySigma, "Conditions").
 
+use threadline_model::yaml::{Fault, Node, Result};
+
 use super::State;
-use crate::problem::{Fault, Result};
 use crate::sigma::condition::Condition;
 use crate::sigma::pattern::Piece;
 use crate::sigma::rule::{Detection, Item, LogSource, Rule, Value};
 use crate::text::number_text;
-use crate::yaml::Node;
 
 /// All conditions of an item.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +60,7 @@ impl<T> Group<T> {
                     conditions.push((name.clone(), one(node)?));
                 }
             } else {
-                for node in given.elements() {
+                for node in given.one_or_many() {
                     conditions.push((String::new(), one(node)?));
                 }
             }

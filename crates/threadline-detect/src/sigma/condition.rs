@@ -2,8 +2,7 @@
 //! Correlations of the temporal kinds use the same language over names of rules.
 
 use std::fmt;
-
-use crate::problem::{Fault, Result};
+use threadline_model::yaml::{Fault, Result};
 
 /// Tokens of a condition at most.
 const TOKENS_MAX: usize = 2000;

@@ -1,10 +1,10 @@
 //! Correlations (specification, "Sigma Correlation Rules"): conditions over hits of rules within a time span.
 
+use threadline_model::yaml::{Fault, Node, Result};
+
 use super::condition::Condition;
 use super::rule::Comparison;
-use crate::problem::{Fault, Result};
 use crate::text;
-use crate::yaml::Node;
 
 /// Rules that a correlation may refer to, at most.
 const RULES_MAX: usize = 64;

@@ -1,11 +1,11 @@
 //! The `threadline:` block of a rule (docs/sigma.md): what Sigma has no words for.
 
+use threadline_model::yaml::{Fault, Kind, Node, Result, Scalar};
+
 use super::condition::Condition;
 use super::read::selection;
 use super::rule::{Comparison, Detection};
-use crate::problem::{Fault, Result};
 use crate::text;
-use crate::yaml::{Kind, Node, Scalar};
 
 /// Records of one inline test at most, after `repeat`.
 const TEST_RECORDS_MAX: usize = 100_000;
@@ -314,7 +314,7 @@ fn test(node: &Node) -> Result<Test> {
     let mut records = Vec::new();
     let given = node.get("record").or_else(|| node.get("records"));
     let given = given.ok_or_else(|| Fault::new(node.line, "a test needs `record` or `records`"))?;
-    for record in given.elements() {
+    for record in given.one_or_many() {
         test_records(record, &mut records)?;
     }
     if records.is_empty() {

@@ -4,11 +4,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use threadline_model::yaml::{Fault, Node, Result, Scalar};
 
 use super::pattern::{Pattern, Piece};
 use super::rule::{Comparison, Item, Network, Regex, TimePart, Value};
-use crate::problem::{Fault, Result};
-use crate::yaml::{Node, Scalar};
 
 /// Values of one item at most, after modifiers.
 const VALUES_MAX: usize = 20_000;
@@ -37,7 +36,7 @@ pub(crate) fn apply(key: &str, node: &Node) -> Result<Item> {
     if node.is_map() {
         return Err(Fault::new(line, format!("`{key}` has a mapping: write a value or a list of values")));
     }
-    let elements = node.elements();
+    let elements = node.one_or_many();
     if elements.is_empty() {
         values.push(Work::Done(Value::Null));
     }
@@ -370,7 +369,7 @@ mod tests {
     use super::*;
 
     fn item(yaml: &str) -> Result<Item> {
-        let trees = crate::yaml::read(yaml).unwrap();
+        let trees = threadline_model::yaml::read(yaml).unwrap();
         let (key, node) = &trees[0].members()[0];
         apply(key, node)
     }

@@ -1,12 +1,11 @@
 //! From YAML to documents: rules, correlations, filters.
 
+use threadline_model::yaml::{Fault, Kind, Node, Result};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::condition::Condition;
 use super::rule::{CorrelationRule, Detection, Document, Filter, Level, LogSource, Meta, Rule, Tables};
 use super::{apply_modifiers, correlation, extension};
-use crate::problem::{Fault, Result};
-use crate::yaml::{Kind, Node};
 
 /// Selections of a rule at most.
 const SELECTIONS_MAX: usize = 500;
@@ -41,7 +40,7 @@ pub(crate) fn document(node: &Node, file: &str) -> Result<Document> {
     let condition = detection.get("condition");
     let condition = condition.ok_or_else(|| Fault::new(detection.line, "`detection` needs `condition`"))?;
     let conditions =
-        condition.elements().iter().map(|node| Condition::parse(node.need_text("condition")?, node.line));
+        condition.one_or_many().iter().map(|node| Condition::parse(node.need_text("condition")?, node.line));
     let conditions = conditions.collect::<Result<Vec<_>>>()?;
     if conditions.is_empty() {
         return Err(Fault::new(condition.line, "`condition` is empty"));
@@ -159,7 +158,7 @@ fn read_filter(node: &Node, meta: Meta, log_source: LogSource) -> Result<Filter>
     let any =
         names.is_empty() || (names.len() == 1 && names.iter().all(|name| name.eq_ignore_ascii_case("any")));
     let condition = node.get("condition").ok_or_else(|| Fault::new(node.line, "a filter needs `condition`"))?;
-    let condition = match condition.elements() {
+    let condition = match condition.one_or_many() {
         [one] => Condition::parse(one.need_text("condition")?, one.line)?,
         _ => return Err(Fault::new(condition.line, "a filter needs exactly one condition")),
     };
@@ -220,7 +219,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Document> {
-        let trees = crate::yaml::read(text).unwrap();
+        let trees = threadline_model::yaml::read(text).unwrap();
         document(&trees[0], "f.yml")
     }
 

@@ -1,8 +1,10 @@
-//! YAML as trees that know their lines, within bounds. It does not know what a rule is.
+//! YAML as trees that know their lines, within bounds. It does not know what the files are: rules, contracts, pipelines.
+//!
+//! A subset that reads the same everywhere: keys are texts and stand once in a mapping, aliases are refused.
+
+use std::fmt;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
-
-use crate::problem::{Fault, Result};
 
 /// Bytes of a file at most.
 const FILE_BYTES_MAX: usize = 4 << 20;
@@ -11,19 +13,55 @@ const NODES_MAX: usize = 400_000;
 /// How deep nodes may lie in one another.
 const DEPTH_MAX: usize = 32;
 
+/// A fault at a line of a file that the caller knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Line from 1; 0 = the file as a whole.
+    pub line: usize,
+    /// What is wrong and what to do.
+    pub what: String,
+}
+
+impl Fault {
+    /// A fault.
+    pub fn new(line: usize, what: impl Into<String>) -> Fault {
+        Fault { line, what: what.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => f.write_str(&self.what),
+            line => write!(f, "line {line}: {}", self.what),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// What is read, or the first fault.
+pub type Result<T> = std::result::Result<T, Fault>;
+
 /// A part of a file.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Node {
+pub struct Node {
     /// Line in the file, from 1.
-    pub(crate) line: usize,
-    pub(crate) kind: Kind,
+    pub line: usize,
+    /// What stands there.
+    pub kind: Kind,
 }
 
 /// What a node is.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// A text; `plain` when it stood there without quotes and may mean a number or a truth value.
-    Scalar { text: String, plain: bool },
+    Scalar {
+        /// The text as it is meant: quotes and escapes are resolved.
+        text: String,
+        /// Whether it stood there without quotes.
+        plain: bool,
+    },
     /// A sequence.
     List(Vec<Node>),
     /// A mapping: keys with their nodes, in order.
@@ -32,25 +70,38 @@ pub(crate) enum Kind {
 
 /// A scalar with its YAML 1.2 type.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Scalar<'a> {
+pub enum Scalar<'a> {
+    /// Nothing: an empty value, `null` or `~`.
     Null,
+    /// `true` or `false`.
     Bool(bool),
+    /// A whole number, decimal or hexadecimal (`0x`).
     Int(i64),
+    /// A number with a decimal point.
     Float(f64),
+    /// All else, and whatever is quoted.
     Text(&'a str),
 }
 
 impl Node {
     /// The members of a mapping; none for anything else.
-    pub(crate) fn members(&self) -> &[(String, Node)] {
+    pub fn members(&self) -> &[(String, Node)] {
         match &self.kind {
             Kind::Map(members) => members,
             _ => &[],
         }
     }
 
+    /// The elements of a sequence; none for anything else.
+    pub fn elements(&self) -> &[Node] {
+        match &self.kind {
+            Kind::List(elements) => elements,
+            _ => &[],
+        }
+    }
+
     /// The elements of a sequence; anything else is its own only element, nothing is none.
-    pub(crate) fn elements(&self) -> &[Node] {
+    pub fn one_or_many(&self) -> &[Node] {
         match &self.kind {
             Kind::List(elements) => elements,
             _ if self.is_null() => &[],
@@ -58,17 +109,18 @@ impl Node {
         }
     }
 
-    pub(crate) fn is_map(&self) -> bool {
+    /// Whether it is a mapping.
+    pub fn is_map(&self) -> bool {
         matches!(self.kind, Kind::Map(_))
     }
 
     /// A member of a mapping.
-    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+    pub fn get(&self, key: &str) -> Option<&Node> {
         self.members().iter().find(|(name, _)| name == key).map(|(_, node)| node)
     }
 
     /// The text of a scalar.
-    pub(crate) fn text(&self) -> Option<&str> {
+    pub fn text(&self) -> Option<&str> {
         match &self.kind {
             Kind::Scalar { text, .. } => Some(text),
             _ => None,
@@ -76,23 +128,25 @@ impl Node {
     }
 
     /// The text of a scalar, or a fault that names what it is for.
-    pub(crate) fn need_text(&self, what: &str) -> Result<&str> {
+    pub fn need_text(&self, what: &str) -> Result<&str> {
         self.text().ok_or_else(|| Fault::new(self.line, format!("`{what}` must be a text")))
     }
 
     /// The texts of a list, or of one scalar.
-    pub(crate) fn need_texts(&self, what: &str) -> Result<Vec<String>> {
-        self.elements().iter().map(|node| node.need_text(what).map(str::to_owned)).collect()
+    pub fn need_texts(&self, what: &str) -> Result<Vec<String>> {
+        self.one_or_many().iter().map(|node| node.need_text(what).map(str::to_owned)).collect()
     }
 
-    pub(crate) fn need_bool(&self, what: &str) -> Result<bool> {
+    /// A truth value, or a fault that names what it is for.
+    pub fn need_bool(&self, what: &str) -> Result<bool> {
         match self.scalar() {
             Some(Scalar::Bool(value)) => Ok(value),
             _ => Err(Fault::new(self.line, format!("`{what}` must be true or false"))),
         }
     }
 
-    pub(crate) fn need_number(&self, what: &str) -> Result<f64> {
+    /// A finite number, or a fault that names what it is for.
+    pub fn need_number(&self, what: &str) -> Result<f64> {
         match self.scalar() {
             Some(Scalar::Int(value)) => Ok(value as f64),
             Some(Scalar::Float(value)) if value.is_finite() => Ok(value),
@@ -101,7 +155,7 @@ impl Node {
     }
 
     /// Faults when a mapping has other keys than these.
-    pub(crate) fn only(&self, what: &str, keys: &[&str]) -> Result<()> {
+    pub fn only(&self, what: &str, keys: &[&str]) -> Result<()> {
         if !self.is_map() {
             return Err(Fault::new(self.line, format!("`{what}` must be a mapping of {}", keys.join(", "))));
         }
@@ -114,12 +168,12 @@ impl Node {
     }
 
     /// Whether there is nothing: an empty value, `null` or `~`.
-    pub(crate) fn is_null(&self) -> bool {
+    pub fn is_null(&self) -> bool {
         self.scalar() == Some(Scalar::Null)
     }
 
     /// The scalar by its type; `None` for lists and mappings.
-    pub(crate) fn scalar(&self) -> Option<Scalar<'_>> {
+    pub fn scalar(&self) -> Option<Scalar<'_>> {
         let Kind::Scalar { text, plain } = &self.kind else { return None };
         if !plain {
             return Some(Scalar::Text(text));
@@ -157,7 +211,12 @@ struct Open {
 }
 
 /// Reads the documents of a file; empty ones are left out.
-pub(crate) fn read(text: &str) -> Result<Vec<Node>> {
+///
+/// # Errors
+///
+/// The first fault: it is not YAML, it is greater than the bounds (4 MiB, 400,000 nodes, 32 deep), has an alias, a key
+/// twice, or a key that is no text.
+pub fn read(text: &str) -> Result<Vec<Node>> {
     if text.len() > FILE_BYTES_MAX {
         return Err(Fault::new(0, format!("has more than {FILE_BYTES_MAX} bytes: split it")));
     }
@@ -241,6 +300,8 @@ mod tests {
         let list = trees[0].get("b").unwrap();
         assert_eq!(list.elements()[1].get("c").map(|c| c.line), Some(4));
         assert_eq!(list.elements()[1].get("c").and_then(Node::scalar), Some(Scalar::Text("true")));
+        assert_eq!((list.one_or_many().len(), trees[0].get("a").unwrap().one_or_many().len()), (2, 1));
+        assert_eq!(trees[0].get("a").unwrap().elements(), []);
         for (text, want) in [
             ("a: [1", "not YAML"),
             ("a: 1\na: 2\n", "twice"),
