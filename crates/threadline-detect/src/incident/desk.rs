@@ -850,8 +850,7 @@ impl Desk {
     }
 
     fn read_head(policy: Policy, from: &mut Reader<'_>) -> Result<Desk, RestoreError> {
-        let mut desk =
-            Desk::new(policy).map_err(|_| RestoreError::Settings("policy, which makes no sense"))?;
+        let mut desk = Desk::new(policy).map_err(|_| RestoreError::Settings("policy, which makes no sense"))?;
         desk.changes = Changes::default();
         (desk.next_incident, desk.next_silence, desk.next_number) = (from.u64()?, from.u64()?, from.u64()?);
         desk.counters = Counters {

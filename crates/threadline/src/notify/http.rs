@@ -174,7 +174,9 @@ pub(crate) fn answer(status: u16, retry_after: Option<Duration>, body: &str) -> 
     };
     match status {
         200..=299 => Answer::Taken { said },
-        300..=399 => Answer::Denied { said: format!("{said} (redirects are not followed: set where it leads)") },
+        300..=399 => {
+            Answer::Denied { said: format!("{said} (redirects are not followed: set where it leads)") }
+        }
         401 | 403 | 404 | 407 => Answer::Denied { said },
         410 => Answer::Gone { said },
         408 | 421 | 425 | 429 => Answer::Later { retry_after, said },

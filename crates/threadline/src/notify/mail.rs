@@ -26,7 +26,9 @@ pub(crate) fn send(mail: &Mail, timeout: Duration) -> Answer {
     match transport.send(&message) {
         Ok(response) => {
             let said = response.message().collect::<Vec<_>>().join(" ");
-            Answer::Taken { said: format!("SMTP {}: {}", response.code(), cut(&one_line(&said), SAID_CHARS_MAX)) }
+            Answer::Taken {
+                said: format!("SMTP {}: {}", response.code(), cut(&one_line(&said), SAID_CHARS_MAX)),
+            }
         }
         Err(error) => {
             let mut said = error.to_string();

@@ -8,8 +8,11 @@
 //! - `notify_open`: (receiver, incident) to the last notice, for targets that are told again while it is open;
 //! - `notify_records`: number to [`Outcome`], which is still to become a record of the hub.
 
+use std::collections::BTreeMap;
+
 use redb::{
-    Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
+    Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
+    WriteTransaction,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -180,7 +183,12 @@ fn after(receiver: &str, number: u64) -> std::ops::RangeInclusive<(&str, u64)> {
 }
 
 /// Notices of a receiver that wait, after a number, in order.
-pub(crate) fn waiting_after(db: &Database, receiver: &str, number: u64, max: usize) -> Result<Vec<(u64, Waiting)>> {
+pub(crate) fn waiting_after(
+    db: &Database,
+    receiver: &str,
+    number: u64,
+    max: usize,
+) -> Result<Vec<(u64, Waiting)>> {
     let table = db.begin_read()?.open_table(WAITING)?;
     let mut found = Vec::new();
     for entry in table.range(after(receiver, number))?.take(max) {
@@ -538,7 +546,8 @@ mod tests {
         assert_eq!(figures(&db).unwrap()["a"], Figures { waiting: 0, dead: 3, oldest_us: None });
         assert_eq!(replay(&db, "a", None, 50).unwrap(), 2);
         let back: Vec<_> = waiting_after(&db, "a", 0, 10).unwrap();
-        let back: Vec<_> = back.into_iter().map(|(_, w)| (w.notice.incident, w.notice.number, w.put_us)).collect();
+        let back: Vec<_> =
+            back.into_iter().map(|(_, w)| (w.notice.incident, w.notice.number, w.put_us)).collect();
         assert_eq!(back, [(2, 1, 50), (2, 2, 50)]);
         assert_eq!(super::account(&db, "a").unwrap(), Account { dead: 3, ..Account::default() });
         let left = dead(&db, "a", 10).unwrap();

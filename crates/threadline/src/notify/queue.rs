@@ -291,8 +291,10 @@ mod tests {
 
     #[test]
     fn one_poisoned_incident_does_not_hold_up_the_others() {
-        let mut queue =
-            queue(RULES, &[(1, Reason::Trigger), (1, Reason::Resolve), (2, Reason::Trigger), (2, Reason::Resolve)]);
+        let mut queue = queue(
+            RULES,
+            &[(1, Reason::Trigger), (1, Reason::Resolve), (2, Reason::Trigger), (2, Reason::Resolve)],
+        );
         fail(&mut queue, 1, LATER, 0);
         assert_eq!(queue.next(1), Step::Send { number: 3, merged: vec![] });
         queue.begun(3, 1);
@@ -323,7 +325,10 @@ mod tests {
 
     #[test]
     fn three_failures_in_a_row_are_the_targets() {
-        let mut queue = queue(RULES, &[(1, Reason::Trigger), (2, Reason::Trigger), (3, Reason::Trigger), (4, Reason::Trigger)]);
+        let mut queue = queue(
+            RULES,
+            &[(1, Reason::Trigger), (2, Reason::Trigger), (3, Reason::Trigger), (4, Reason::Trigger)],
+        );
         for number in 1..=3 {
             assert_eq!(queue.next(0), Step::Send { number, merged: vec![] });
             fail(&mut queue, number, LATER, 0);

@@ -17,9 +17,9 @@ pub(crate) const TEXT: &str = "{summary}\nServices: {services}\nInvolved: {entit
 
 /// All fields but `label.NAME`.
 pub(crate) const FIELDS: &[&str] = &[
-    "active", "alerts", "assignee", "at", "entities", "findings", "first", "group", "hub", "incident", "kind", "last",
-    "number", "reason", "receiver", "route", "rules", "services", "severity", "state", "status", "summary", "title",
-    "url",
+    "active", "alerts", "assignee", "at", "entities", "findings", "first", "group", "hub", "incident", "kind",
+    "last", "number", "reason", "receiver", "route", "rules", "services", "severity", "state", "status",
+    "summary", "title", "url",
 ];
 
 /// A template.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use threadline_detect::incident::Reason;
 
 use super::http::Answer;
-use super::outbox::{self, Account, Dead, OpenChange, Outcome, OutboxError, Waiting};
+use super::outbox::{self, Account, Dead, OpenChange, OutboxError, Outcome, Waiting};
 use super::queue::{Failure, Queue, Step, Why};
 use super::receiver::{Receiver, Sender};
 use super::target::{BATCH_MAX, Telling};
@@ -133,7 +133,9 @@ impl Worker {
             kind: Kind::Watchdog,
             number: self.account.watchdogs,
             title: "Watchdog: notices of this hub arrive".to_owned(),
-            summary: format!("This comes every {every}. When it does not, the hub or the way to you is broken."),
+            summary: format!(
+                "This comes every {every}. When it does not, the hub or the way to you is broken."
+            ),
             ..self.shared.blank(&self.receiver.name, now_us)
         };
         outbox::put_watchdog(&self.shared.db, &notice, &self.account)

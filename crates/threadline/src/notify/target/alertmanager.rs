@@ -7,10 +7,10 @@
 use serde_json::{Map, Value, json};
 
 use super::{Telling, time};
+use crate::notify::Kind;
 use crate::notify::Notice;
 use crate::notify::http::Call;
 use crate::notify::text::cut;
-use crate::notify::Kind;
 
 /// Alerts of a request at most, when what is open is said again.
 pub(crate) const BATCH_MAX: usize = 64;

@@ -74,7 +74,10 @@ pub(super) fn mail(mailing: &Mailing, told: &Telling<'_>) -> Mail {
     Mail {
         mailing: mailing.clone(),
         subject: cut(if title.trim().is_empty() { "Incident" } else { &title }, SUBJECT_CHARS_MAX),
-        text: format!("{text}\n\n-- \nThreadline {}, message {} of {key}\n", told.notice.hub, told.notice.number),
+        text: format!(
+            "{text}\n\n-- \nThreadline {}, message {} of {key}\n",
+            told.notice.hub, told.notice.number
+        ),
         id: id(told.notice.number),
         thread: (told.notice.number > 1).then(|| id(1)),
         key,

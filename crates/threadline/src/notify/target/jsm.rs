@@ -32,7 +32,9 @@ pub(super) fn call(url: &str, api_key: &str, told: &Telling<'_>) -> Call {
         Call::json(format!("{url}/{alias}/{action}?identifierType=alias"), &body)
     };
     let call = match told.notice.reason {
-        Reason::Trigger | Reason::Repeat | Reason::Escalation => Call::json(url, &create(told, &alias, &source)),
+        Reason::Trigger | Reason::Repeat | Reason::Escalation => {
+            Call::json(url, &create(told, &alias, &source))
+        }
         Reason::Update => note("notes"),
         Reason::Acknowledge => note("acknowledge"),
         Reason::Resolve => note("close"),

@@ -16,6 +16,8 @@ use threadline_detect::incident::Reason;
 
 pub(crate) use self::alertmanager::{BATCH_MAX, Open};
 pub(crate) use self::email::{Mail, Mailing, Tls};
+pub(crate) use self::jsm::URL as JSM_URL;
+pub(crate) use self::pagerduty::URL as PAGERDUTY_URL;
 use super::http::Call;
 use super::secret::Secret;
 use super::{Kind, Notice};
@@ -75,7 +77,8 @@ impl Login {
             Login::None => call,
             Login::Bearer(token) => call.header("authorization", format!("Bearer {}", token.read()?)),
             Login::Basic(user, password) => {
-                let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{}", password.read()?));
+                let pair =
+                    base64::engine::general_purpose::STANDARD.encode(format!("{user}:{}", password.read()?));
                 call.header("authorization", format!("Basic {pair}"))
             }
         })

@@ -42,6 +42,12 @@ pub(super) fn check(secrets: &str) -> Result<(), String> {
     keys(secrets).map(drop)
 }
 
+/// A signature with one secret.
+#[cfg(test)]
+pub(super) fn sign(secret: &str, signed: &[u8]) -> Result<String, String> {
+    key(secret).map(|key| key.sign(signed))
+}
+
 fn keys(secrets: &str) -> Result<Vec<Key>, String> {
     let keys: Vec<Key> = secrets.split_whitespace().take(SECRETS_MAX + 1).map(key).collect::<Result<_, _>>()?;
     match keys.len() {
