@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use threadline_model::yaml::{Fault, Node, Scalar};
+use threadline_model::yaml::{Fault, Kind, Node, Scalar};
 use threadline_query::lang::Network;
 
 use super::guard::Allow;
@@ -38,27 +38,43 @@ const KINDS: [&str; 9] = [
 /// Keys of every target that is reached by HTTP.
 const HTTP: [&str; 4] = ["allow_private", "allow", "allow_plain", "ca_file"];
 
-/// The receivers of a section; relative paths are below a folder.
-///
-/// # Errors
-/// What is wrong, in which line, and what to do.
-pub(crate) fn receivers(section: &Node, folder: &Path) -> Result<Vec<Receiver>> {
+/// A receiver that cannot be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Broken {
+    /// Its name, where it has one.
+    pub(crate) name: Option<String>,
+    pub(crate) fault: Fault,
+}
+
+/// The receivers of a section, and those that cannot be used: one that is broken takes no other with it. Relative paths are
+/// below a folder.
+pub(crate) fn receivers(section: &Node, folder: &Path) -> (Vec<Receiver>, Vec<Broken>) {
+    let (mut receivers, mut broken) = (Vec::<Receiver>::new(), Vec::new());
+    let whole = |what: String| (Vec::new(), vec![Broken { name: None, fault: Fault::new(section.line, what) }]);
     let nodes = section.elements();
-    if nodes.is_empty() && !section.is_null() {
-        return fault(section, "`receivers` must be a list: - name: …");
+    if nodes.is_empty() && !section.is_null() && !matches!(section.kind, Kind::List(_)) {
+        return whole("`receivers` must be a list: - name: …".to_owned());
     }
     if nodes.len() > RECEIVERS_MAX {
-        return fault(section, format!("has {} receivers: {RECEIVERS_MAX} at most", nodes.len()));
+        return whole(format!("has {} receivers: {RECEIVERS_MAX} at most", nodes.len()));
     }
-    let mut receivers: Vec<Receiver> = Vec::new();
     for node in nodes {
-        let receiver = receiver(node, folder)?;
-        if receivers.iter().any(|known| known.name == receiver.name) {
-            return fault(node, format!("there are two receivers `{}`: give each its own name", receiver.name));
+        let read = receiver(node, folder).and_then(|receiver| {
+            if receivers.iter().any(|known| known.name == receiver.name) {
+                let what = format!("there are two receivers `{}`: give each its own name", receiver.name);
+                return fault(node, what);
+            }
+            Ok(receiver)
+        });
+        match read {
+            Ok(receiver) => receivers.push(receiver),
+            Err(fault) => {
+                let name = node.get("name").and_then(Node::text).map(str::to_owned);
+                broken.push(Broken { name, fault });
+            }
         }
-        receivers.push(receiver);
     }
-    Ok(receivers)
+    (receivers, broken)
 }
 
 fn fault<T>(node: &Node, what: impl Into<String>) -> Result<T> {
@@ -415,7 +431,8 @@ mod tests {
 
     fn read(text: &str, folder: &Path) -> Result<Vec<Receiver>> {
         let trees = threadline_model::yaml::read(text)?;
-        receivers(trees.first().unwrap().get("receivers").unwrap(), folder)
+        let (receivers, broken) = receivers(trees.first().unwrap().get("receivers").unwrap(), folder);
+        broken.into_iter().next().map_or(Ok(receivers), |broken| Err(broken.fault))
     }
 
     fn folder() -> tempfile::TempDir {
@@ -507,6 +524,10 @@ mod tests {
             assert!(fault.what.contains(want) && fault.line > 0, "{text}: {fault}");
             assert!(!fault.what.contains("s3cret"), "{fault}");
         }
+        let two = "receivers:\n  - name: a\n    slack: {}\n  - name: b\n    slack: { url_file: slack }\n";
+        let trees = threadline_model::yaml::read(two).unwrap();
+        let (good, broken) = receivers(trees[0].get("receivers").unwrap(), folder.path());
+        assert_eq!((good.len(), good[0].name.as_str(), broken[0].name.as_deref()), (1, "b", Some("a")));
         let many: String =
             (0..65).map(|n| format!("  - name: r{n}\n    slack: {{ url_file: slack }}\n")).collect();
         assert!(read(&format!("receivers:\n{many}"), folder.path()).unwrap_err().what.contains("64 at most"));

@@ -28,6 +28,7 @@ mod text;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -36,9 +37,10 @@ use std::time::Duration;
 use redb::Database;
 use threadline_detect::incident::Reason;
 use threadline_model::schema::Table;
+use threadline_model::yaml::Node;
 use threadline_store::{Append, AppendError, Env, Store};
 
-pub(crate) use config::receivers;
+use config::Broken;
 pub(crate) use notice::{Kind, Notice};
 use outbox::OutboxError;
 pub(crate) use posted::{PostError, Posted, PostedAlerts};
@@ -77,6 +79,8 @@ pub(crate) fn page_of(public_url: &str, incident: u64) -> String {
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// The dead are kept for so long, and orphans (notices of receivers that are no more) wait so long, µs.
 const DEAD_KEPT_US: i64 = 30 * 86_400_000_000;
+/// How often receivers that cannot be used are looked at again.
+const RETRY_EVERY: Duration = Duration::from_secs(10);
 /// How often the dead are looked through.
 const PURGE_EVERY: Duration = Duration::from_secs(3600);
 /// Outcomes that become records at once.
@@ -100,6 +104,9 @@ pub(crate) struct Shared {
     hub_id: String,
     hub: String,
     receivers: Mutex<BTreeMap<String, Receiver>>,
+    running: Mutex<BTreeMap<String, Running>>,
+    /// What is wrong with receivers, a line each.
+    problems: Mutex<Vec<String>>,
     board: Mutex<BTreeMap<String, State>>,
     posted: PostedAlerts,
 }
@@ -111,6 +118,72 @@ impl Shared {
 
     fn receivers(&self) -> MutexGuard<'_, BTreeMap<String, Receiver>> {
         self.receivers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes these receivers from now on. Those that are the same go on; notices of those that are gone wait in case they
+    /// come back.
+    ///
+    /// # Errors
+    /// The database, or the system gives no thread.
+    fn configure(
+        self: &Arc<Self>,
+        receivers: Vec<Receiver>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let receivers: BTreeMap<String, Receiver> =
+            receivers.into_iter().map(|receiver| (receiver.name.clone(), receiver)).collect();
+        self.receivers().clone_from(&receivers);
+        let mut ending = BTreeMap::new();
+        let names: Vec<String> = running.keys().cloned().collect();
+        for name in names {
+            if running.get(&name).is_some_and(|of| receivers.get(&name) != Some(&of.receiver))
+                && let Some(of) = running.remove(&name)
+            {
+                of.stopping.store(true, Ordering::Relaxed);
+                self.board().remove(&name);
+                ending.insert(name, of.thread);
+            }
+        }
+        self.bell.ring();
+        for (name, receiver) in receivers {
+            if running.contains_key(&name) {
+                continue;
+            }
+            let stopping = Arc::new(AtomicBool::new(false));
+            let before = ending.remove(&name);
+            let thread = {
+                let (shared, receiver) = (Arc::clone(self), receiver.clone());
+                let stopping = Arc::clone(&stopping);
+                std::thread::Builder::new()
+                    .name("threadline-tell".to_owned())
+                    .spawn(move || tell(&shared, receiver, stopping, before))?
+            };
+            running.insert(name, Running { receiver, stopping, thread });
+        }
+        Ok(())
+    }
+
+    /// Takes the receivers of the alerts file. One that cannot be used stays as it was.
+    fn take(self: &Arc<Self>, section: Option<&Node>, folder: &Path) -> bool {
+        let (mut receivers, broken) =
+            section.map(|section| config::receivers(section, folder)).unwrap_or_default();
+        let known = self.receivers().clone();
+        for Broken { name, fault } in &broken {
+            match name {
+                // Nothing of the section can be used.
+                None => receivers.extend(known.values().cloned()),
+                Some(name) if receivers.iter().any(|receiver| receiver.name == *name) => {}
+                Some(name) => receivers.extend(known.get(name).cloned()),
+            }
+            tracing::error!("a receiver is not used as it stands in the alerts file: {fault}");
+        }
+        let problems = broken.iter().map(|broken| broken.fault.to_string()).collect();
+        *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = problems;
+        if let Err(error) = self.configure(receivers) {
+            tracing::error!(%error, "not all receivers are told");
+            return false;
+        }
+        broken.is_empty()
     }
 
     /// A notice of no incident.
@@ -184,6 +257,11 @@ impl Handle {
         Ok(listed)
     }
 
+    /// What is wrong with receivers of the alerts file, a line each.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.0.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Receivers of the settings with their states, without asking the disk.
     pub(crate) fn states(&self) -> BTreeMap<String, State> {
         self.0.board().clone()
@@ -244,13 +322,12 @@ struct Running {
 /// Delivery: a thread per receiver, and one that keeps what came of notices as records.
 pub(crate) struct Notifier {
     shared: Arc<Shared>,
-    running: Mutex<BTreeMap<String, Running>>,
     stopping: Arc<AtomicBool>,
     clerk: Option<JoinHandle<()>>,
 }
 
 impl Notifier {
-    /// Starts delivery over the database of the incidents, without receivers.
+    /// Starts delivery over the database of the incidents.
     ///
     /// # Errors
     /// The database cannot be used, or the system gives no thread.
@@ -260,6 +337,7 @@ impl Notifier {
         env: Env,
         bell: Bell,
         hub: &str,
+        source: Option<Source>,
     ) -> Result<Notifier, Box<dyn std::error::Error + Send + Sync>> {
         let mut fresh_id = [0; 16];
         env.rng.fill(&mut fresh_id);
@@ -273,6 +351,8 @@ impl Notifier {
             env,
             bell,
             receivers: Mutex::default(),
+            running: Mutex::default(),
+            problems: Mutex::default(),
             board: Mutex::default(),
         });
         let stopping = Arc::new(AtomicBool::new(false));
@@ -280,9 +360,9 @@ impl Notifier {
             let (shared, stopping) = (Arc::clone(&shared), Arc::clone(&stopping));
             std::thread::Builder::new()
                 .name("threadline-notify".to_owned())
-                .spawn(move || keep_records(&shared, &stopping))?
+                .spawn(move || clerk(&shared, source, &stopping))?
         };
-        Ok(Notifier { shared, running: Mutex::default(), stopping, clerk: Some(clerk) })
+        Ok(Notifier { shared, stopping, clerk: Some(clerk) })
     }
 
     /// For the API and the metrics.
@@ -290,64 +370,28 @@ impl Notifier {
         Handle(Arc::clone(&self.shared))
     }
 
-    /// Takes these receivers from now on. Those that are the same go on; notices of those that are gone wait in case they
-    /// come back.
-    ///
-    /// # Errors
-    /// The database, or the system gives no thread.
-    pub(crate) fn configure(
-        &self,
-        receivers: Vec<Receiver>,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let receivers: BTreeMap<String, Receiver> =
-            receivers.into_iter().map(|receiver| (receiver.name.clone(), receiver)).collect();
-        self.shared.receivers().clone_from(&receivers);
-        let mut ending = BTreeMap::new();
-        let names: Vec<String> = running.keys().cloned().collect();
-        for name in names {
-            if running.get(&name).is_some_and(|of| receivers.get(&name) != Some(&of.receiver))
-                && let Some(of) = running.remove(&name)
-            {
-                of.stopping.store(true, Ordering::Relaxed);
-                self.shared.board().remove(&name);
-                ending.insert(name, of.thread);
-            }
-        }
-        self.shared.bell.ring();
-        for (name, receiver) in receivers {
-            if running.contains_key(&name) {
-                continue;
-            }
-            let stopping = Arc::new(AtomicBool::new(false));
-            let before = ending.remove(&name);
-            let thread = {
-                let (shared, receiver) = (Arc::clone(&self.shared), receiver.clone());
-                let stopping = Arc::clone(&stopping);
-                std::thread::Builder::new()
-                    .name("threadline-tell".to_owned())
-                    .spawn(move || tell(&shared, receiver, stopping, before))?
-            };
-            running.insert(name, Running { receiver, stopping, thread });
-        }
-        Ok(())
-    }
-
     /// Stops. Attempts in progress have some seconds; what they were of stays in the outbox.
     pub(crate) fn stop(mut self) {
-        let running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
-        self.stopping.store(true, Ordering::Relaxed);
-        running.values().for_each(|of| of.stopping.store(true, Ordering::Relaxed));
-        self.shared.bell.ring();
         let until = self.shared.env.clock.monotonic() + STOP_GRACE;
-        let threads = running.into_values().map(|of| of.thread).chain(self.clerk.take());
-        for thread in threads {
+        let end = |thread: JoinHandle<()>| {
             while !thread.is_finished() && self.shared.env.clock.monotonic() < until {
-                std::thread::sleep(Duration::from_millis(10));
+                std::thread::sleep(Duration::from_millis(5));
             }
             if thread.is_finished() && thread.join().is_err() {
                 tracing::error!("a thread of delivery ended abnormally");
             }
+        };
+        // The clerk first: it starts threads.
+        self.stopping.store(true, Ordering::Relaxed);
+        self.shared.bell.ring();
+        self.clerk.take().map(end);
+        let running =
+            std::mem::take(&mut *self.shared.running.lock().unwrap_or_else(PoisonError::into_inner));
+        running.values().for_each(|of| of.stopping.store(true, Ordering::Relaxed));
+        self.shared.bell.ring();
+        running.into_values().map(|of| of.thread).for_each(end);
+        if let Err(error) = keep_outcomes(&self.shared) {
+            tracing::error!(%error, "what came of notices is recorded at the next start");
         }
     }
 }
@@ -368,12 +412,32 @@ fn tell(shared: &Arc<Shared>, receiver: Receiver, stopping: Arc<AtomicBool>, bef
     }
 }
 
-/// Keeps what came of notices as records, ends posted alerts, and removes the dead that nobody wanted.
-fn keep_records(shared: &Shared, stopping: &AtomicBool) {
+/// Where the section `receivers` comes from.
+pub(crate) struct Source {
+    /// The section as it is now.
+    pub(crate) read: Box<dyn Fn() -> Option<Node> + Send>,
+    /// Folder of the alerts file.
+    pub(crate) folder: PathBuf,
+}
+
+/// Takes receivers as they change, keeps what came of notices as records, ends posted alerts, and removes the dead that
+/// nobody wanted.
+fn clerk(shared: &Arc<Shared>, source: Option<Source>, stopping: &AtomicBool) {
     let mut rung = 0;
     let mut purged: Option<Duration> = None;
-    loop {
-        let last = stopping.load(Ordering::Relaxed);
+    let mut section: Option<Option<Node>> = None;
+    let mut again: Option<Duration> = None;
+    while !stopping.load(Ordering::Relaxed) {
+        if let Some(source) = &source {
+            let now = shared.env.clock.monotonic();
+            let fresh = (source.read)();
+            if section.as_ref() != Some(&fresh) || again.is_some_and(|at| now >= at) {
+                let all = shared.take(fresh.as_ref(), &source.folder);
+                // What is missing may come: a secret that is mounted later.
+                again = (!all).then_some(now + RETRY_EVERY);
+                section = Some(fresh);
+            }
+        }
         if let Err(error) = keep_outcomes(shared) {
             tracing::error!(%error, "what came of notices is not recorded yet");
         }
@@ -387,9 +451,6 @@ fn keep_records(shared: &Shared, stopping: &AtomicBool) {
             if let Err(error) = outbox::purge(&shared.db, now_us - DEAD_KEPT_US) {
                 tracing::error!(%error, "dead notices are not removed");
             }
-        }
-        if last {
-            return;
         }
         rung = shared.bell.wait(rung, Duration::from_secs(1));
     }

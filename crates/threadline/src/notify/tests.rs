@@ -78,8 +78,8 @@ impl Place {
 
     fn start(&self, db: &Arc<Database>, receivers: &[Receiver]) -> Notifier {
         let (store, env) = (self.store.clone(), self.env.clone());
-        let notifier = Notifier::start(Arc::clone(db), store, env, self.bell.clone(), "hub-1").unwrap();
-        notifier.configure(receivers.to_vec()).unwrap();
+        let notifier = Notifier::start(Arc::clone(db), store, env, self.bell.clone(), "hub-1", None).unwrap();
+        notifier.shared.configure(receivers.to_vec()).unwrap();
         notifier
     }
 
@@ -236,7 +236,7 @@ fn what_is_refused_dies_alone_and_comes_back_when_told_to() {
     place.put(&db, &[notice("hook", 4, Reason::Trigger, 1)]);
     wait_for("four dead", || notifier.handle().dead("hook", 10).unwrap().len() == 4);
     let changed = Receiver { timeout: Duration::from_secs(7), ..hook };
-    notifier.configure(vec![changed]).unwrap();
+    notifier.shared.configure(vec![changed]).unwrap();
     place.put(&db, &[notice("hook", 5, Reason::Trigger, 1)]);
     wait_for("the fifth", || place.strict.taken().iter().any(|request| said(request).0 == 5));
     assert_eq!(notifier.handle().replay("hook", None).unwrap(), 4);
@@ -319,7 +319,7 @@ fn a_receiver_that_comes_back_gets_what_waited() {
     std::thread::sleep(Duration::from_millis(100));
     let listed = notifier.handle().list().unwrap();
     assert!(listed[0].target.is_none() && listed[0].figures.waiting == 3, "{listed:?}");
-    notifier.configure(vec![hook]).unwrap();
+    notifier.shared.configure(vec![hook]).unwrap();
     wait_for("all three", || place.strict.taken().len() == 3);
     notifier.stop();
 }
