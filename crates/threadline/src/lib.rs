@@ -10,6 +10,7 @@ pub mod door;
 mod files;
 pub mod hub;
 pub mod import;
+mod incidents;
 mod ingest;
 mod meters;
 mod notify;
