@@ -59,7 +59,8 @@ pub(crate) fn alertmanager() -> Result<PathBuf> {
         let download = apt.current_dir(&folder).args(["download", "-qq", "prometheus-alertmanager"]);
         run::output(download).map_err(|error| format!("{error}\n{remedy}"))?;
         let files = std::fs::read_dir(&folder).map_err(|error| error.to_string())?;
-        let package = files.flatten().map(|file| file.path()).find(|path| path.extension().is_some_and(|e| e == "deb"));
+        let package =
+            files.flatten().map(|file| file.path()).find(|path| path.extension().is_some_and(|e| e == "deb"));
         let package = package.ok_or_else(|| remedy.to_owned())?;
         run::output(Command::new("dpkg").arg("-x").arg(package).arg(&folder)).map(drop)
     })?;

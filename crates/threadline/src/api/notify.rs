@@ -201,6 +201,9 @@ pub(super) fn schemas() -> [(&'static str, Value); 8] {
         ("NotifyReplayed", object(&["replayed"], json!({"replayed": int("How many wait again.")}))),
         ("PostableAlert", posted),
         ("PostableAlerts", list_of(reference("PostableAlert"))),
-        ("Alerts", json!({"type": "array", "items": {"type": "object"}, "description": "Alertmanager's GettableAlerts."})),
+        (
+            "Alerts",
+            json!({"type": "array", "items": {"type": "object"}, "description": "Alertmanager's GettableAlerts."}),
+        ),
     ]
 }

@@ -125,7 +125,8 @@ fn show(document: &str, of: &str, head: &[&str], output: OutputArgs) -> Result<E
 impl List {
     fn run(self) -> Result<ExitCode, Failure> {
         let document = Source::hub(&self.hub)?.document("/api/v1/notify/receivers", &[])?;
-        let head = ["name", "target", "waiting", "dead", "sent", "failed", "last success", "last failure reason"];
+        let head =
+            ["name", "target", "waiting", "dead", "sent", "failed", "last success", "last failure reason"];
         show(&document, "receivers", &head, self.output)
     }
 }

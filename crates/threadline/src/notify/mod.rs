@@ -385,8 +385,7 @@ impl Notifier {
         self.stopping.store(true, Ordering::Relaxed);
         self.shared.bell.ring();
         self.clerk.take().map(end);
-        let running =
-            std::mem::take(&mut *self.shared.running.lock().unwrap_or_else(PoisonError::into_inner));
+        let running = std::mem::take(&mut *self.shared.running.lock().unwrap_or_else(PoisonError::into_inner));
         running.values().for_each(|of| of.stopping.store(true, Ordering::Relaxed));
         self.shared.bell.ring();
         running.into_values().map(|of| of.thread).for_each(end);

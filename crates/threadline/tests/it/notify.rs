@@ -79,7 +79,8 @@ fn get(hub: &Process, path: &str) -> Value {
 fn run(hub: &Process, words: &[&str]) -> (bool, String) {
     let at = format!("http://{}", hub.api);
     let output = command(&[words, &["--hub", &at]].concat());
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output.status.success(), text)
 }
 
@@ -102,7 +103,10 @@ fn a_posted_alert_is_an_incident_that_receivers_are_told_of_until_it_ends() {
         &[
             ("hook", &format!("webhook: {{ url: '{base}/webhook', secret_file: {hmac}, {both} }}")),
             ("chat", &format!("slack: {{ url_file: {slack}, {both} }}")),
-            ("guarded", &format!("webhook: {{ url: '{base}/webhook', secret_file: {hmac}, allow_plain: true }}")),
+            (
+                "guarded",
+                &format!("webhook: {{ url: '{base}/webhook', secret_file: {hmac}, allow_plain: true }}"),
+            ),
             ("broken", "slack: { url_file: /nowhere }"),
         ],
     );
@@ -199,7 +203,10 @@ fn a_real_alertmanager_hears_us_and_amtool_is_heard() {
     wait("the Alertmanager", list);
     let hub = hub(
         folder.path(),
-        &[("am", &format!("alertmanager: {{ url: 'http://{address}', allow_plain: true, allow_private: true }}"))],
+        &[(
+            "am",
+            &format!("alertmanager: {{ url: 'http://{address}', allow_plain: true, allow_private: true }}"),
+        )],
     );
     let at = format!("--alertmanager.url=http://{}", hub.api);
     let amtool = |words: &[&str]| {
@@ -208,7 +215,14 @@ fn a_real_alertmanager_hears_us_and_amtool_is_heard() {
         assert!(output.status.success(), "{words:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
         text
     };
-    amtool(&["alert", "add", "alertname=CartDown", "service=cart", "severity=critical", "--annotation=summary=Down"]);
+    amtool(&[
+        "alert",
+        "add",
+        "alertname=CartDown",
+        "service=cart",
+        "severity=critical",
+        "--annotation=summary=Down",
+    ]);
     let text = amtool(&["alert", "query", "alertname=CartDown", "-o", "json"]);
     assert!(text.contains("CartDown") && text.contains("cart"), "{text}");
     let heard = wait("our alert", || list().filter(|alerts| !alerts.is_empty()));
@@ -223,7 +237,15 @@ fn a_real_alertmanager_hears_us_and_amtool_is_heard() {
     // It is over here, and there.
     let end = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() - 1).unwrap().to_string();
     let start = "--start=2026-01-01T00:00:00Z";
-    amtool(&["alert", "add", "alertname=CartDown", "service=cart", "severity=critical", start, &format!("--end={end}")]);
+    amtool(&[
+        "alert",
+        "add",
+        "alertname=CartDown",
+        "service=cart",
+        "severity=critical",
+        start,
+        &format!("--end={end}"),
+    ]);
     wait("it is over", || list().filter(Vec::is_empty));
     hub.stop();
 }
@@ -260,7 +282,12 @@ fn a_real_mail_server_takes_our_mail_with_starttls_only() {
     let hub = hub(
         folder.path(),
         &[
-            ("mail", &format!("email: {{ {trusted}, password_file: {right}, to: [ann@example.com, bob@example.com] }}")),
+            (
+                "mail",
+                &format!(
+                    "email: {{ {trusted}, password_file: {right}, to: [ann@example.com, bob@example.com] }}"
+                ),
+            ),
             ("stranger", &format!("email: {{ {trusted}, password_file: {wrong}, to: ann@example.com }}")),
             ("untrusted", &format!("email: {{ {common}, password_file: {right}, to: ann@example.com }}")),
             ("nobody", &format!("email: {{ {trusted}, password_file: {right}, to: nobody@example.com }}")),
@@ -287,7 +314,12 @@ fn a_real_mail_server_takes_our_mail_with_starttls_only() {
     assert_eq!((&mail["tls"], &mail["login"]), (&json!(true), &json!(true)));
     assert_eq!(mail["to"], json!(["ann@example.com", "bob@example.com"]));
     let message = mail["message"].as_str().unwrap();
-    for part in ["Auto-Submitted: auto-generated", "Message-ID: <threadline-", "X-Threadline-Key: threadline-", "Subject: "] {
+    for part in [
+        "Auto-Submitted: auto-generated",
+        "Message-ID: <threadline-",
+        "X-Threadline-Key: threadline-",
+        "Subject: ",
+    ] {
         assert!(message.contains(part), "{part}: {message}");
     }
     let id = message.lines().find_map(|line| line.strip_prefix("Message-ID: ")).unwrap().trim().to_owned();
@@ -319,9 +351,12 @@ fn the_reference_library_verifies_our_signatures() {
     let mut verify = verify.spawn().unwrap();
     let mut input = verify.stdin.take().unwrap();
     let foreign = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    for (secret, body) in
-        [(strict::SECRET, body.clone()), (other, body.clone()), (foreign, body.clone()), (other, format!("{body} "))]
-    {
+    for (secret, body) in [
+        (strict::SECRET, body.clone()),
+        (other, body.clone()),
+        (foreign, body.clone()),
+        (other, format!("{body} ")),
+    ] {
         writeln!(input, "{}", json!({"secret": secret, "headers": headers, "body": body})).unwrap();
     }
     drop(input);
