@@ -348,7 +348,7 @@ mod tests {
         ];
         let mut merging = queue(RULES, &items);
         let mut single = queue(Rules { merges: false, ..RULES }, &items);
-        let mut drain = |queue: &mut Queue| {
+        let drain = |queue: &mut Queue| {
             let mut steps = Vec::new();
             while let Step::Send { number, merged } = queue.next(0) {
                 queue.begun(number, 0);

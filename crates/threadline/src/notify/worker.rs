@@ -211,6 +211,8 @@ impl Worker {
             Answer::Refused { .. } => Failure::Refused,
             Answer::Gone { .. } => {
                 self.account.gone = Some(self.receiver.hash());
+                // At once: that it is not written down any more means that somebody had the dead wait again.
+                outbox::keep_account(&self.shared.db, &self.receiver.name, &self.account)?;
                 Failure::Gone
             }
         };
