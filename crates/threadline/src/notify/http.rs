@@ -61,8 +61,8 @@ impl Call {
 pub(crate) enum Answer {
     /// The target has it.
     Taken { said: String },
-    /// It may take it later, after so long at least.
-    Later { retry_after: Option<Duration>, said: String },
+    /// It may take it later, after so long at least. `whole`: it takes nothing now, not only not this one.
+    Later { whole: bool, retry_after: Option<Duration>, said: String },
     /// It does not know us, or not yet: credentials or address are wrong.
     Denied { said: String },
     /// It will never take this one.
@@ -149,7 +149,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCerts, String> {
 
 /// What a failure without an answer means. Only what is known to hold no secret is told.
 fn failure(error: ureq::Error) -> Answer {
-    let later = |said: String| Answer::Later { retry_after: None, said };
+    let later = |said: String| Answer::Later { whole: true, retry_after: None, said };
     match error {
         ureq::Error::Other(other) if other.is::<Refused>() => Answer::Denied { said: other.to_string() },
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
@@ -179,9 +179,10 @@ pub(crate) fn answer(status: u16, retry_after: Option<Duration>, body: &str) -> 
         }
         401 | 403 | 404 | 407 => Answer::Denied { said },
         410 => Answer::Gone { said },
-        408 | 421 | 425 | 429 => Answer::Later { retry_after, said },
+        408 | 421 | 425 | 429 | 502..=504 => Answer::Later { whole: true, retry_after, said },
         400..=499 => Answer::Refused { said },
-        _ => Answer::Later { retry_after, said },
+        // It may be this one that the target cannot digest.
+        _ => Answer::Later { whole: retry_after.is_some(), retry_after, said },
     }
 }
 
@@ -226,9 +227,10 @@ mod tests {
         assert!(matches!(answer(413, None, ""), Answer::Refused { .. }));
         assert_eq!(
             answer(429, after, "slow\ndown"),
-            Answer::Later { retry_after: after, said: "HTTP 429: slow down".to_owned() }
+            Answer::Later { whole: true, retry_after: after, said: "HTTP 429: slow down".to_owned() }
         );
-        assert!(matches!(answer(503, after, ""), Answer::Later { retry_after: Some(_), .. }));
+        assert!(matches!(answer(503, after, ""), Answer::Later { whole: true, retry_after: Some(_), .. }));
+        assert!(matches!(answer(500, None, ""), Answer::Later { whole: false, .. }));
         assert!(answer(500, None, &"x".repeat(9000)).said().len() < 500);
     }
 }

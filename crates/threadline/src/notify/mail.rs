@@ -43,7 +43,8 @@ pub(crate) fn send(mail: &Mail, timeout: Duration) -> Answer {
                 Some(code) if DENIALS.contains(&code) => Answer::Denied { said },
                 _ if error.is_permanent() => Answer::Refused { said },
                 _ if error.is_client() => Answer::Denied { said },
-                _ => Answer::Later { retry_after: None, said },
+                // A mailbox may be busy; all else is the server's.
+                _ => Answer::Later { whole: !error.is_transient(), retry_after: None, said },
             }
         }
     }

@@ -201,11 +201,9 @@ impl Worker {
                 self.queue.sent(number, merged);
                 return Ok(());
             }
-            Answer::Later { retry_after, said } => {
-                // A server's own error may be of this notice; all else is the target's.
-                let whole = retry_after.is_some() || !said.starts_with("HTTP 5");
+            Answer::Later { whole, retry_after, .. } => {
                 let after_us = retry_after.map(|after| i64::try_from(after.as_micros()).unwrap_or(i64::MAX));
-                Failure::Later { whole, after_us }
+                Failure::Later { whole: *whole, after_us }
             }
             Answer::Denied { .. } => Failure::Denied,
             Answer::Refused { .. } => Failure::Refused,
