@@ -23,6 +23,8 @@ mod secret;
 mod target;
 mod template;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 mod text;
 mod worker;

@@ -468,7 +468,7 @@ mod tests {
     use threadline_detect::incident::Reason;
 
     use super::*;
-    use crate::notify::notice::tests::notice;
+    use crate::notify::testing::notice;
 
     fn open(folder: &std::path::Path) -> Database {
         let db = Database::create(folder.join("book.redb")).unwrap();

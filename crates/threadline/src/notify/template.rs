@@ -162,7 +162,7 @@ fn value(name: &str, notice: &Notice) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::notice::tests::notice;
+    use crate::notify::testing::notice;
 
     #[test]
     fn templates_say_what_is_wrong_or_are_rendered() {

@@ -12,9 +12,9 @@ use threadline_query::search::TimeRange;
 use threadline_store::Options;
 
 use super::guard::Allow;
-use super::notice::tests::notice;
 use super::target::Target;
 use super::target::tests::{receiver, targets};
+use super::testing::notice;
 use super::*;
 use strict::{Fail, Strict};
 

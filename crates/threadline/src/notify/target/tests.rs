@@ -5,9 +5,10 @@ use threadline_detect::incident::Reason;
 
 use super::*;
 use crate::notify::guard::Allow;
-use crate::notify::notice::{REASONS, tests::notice};
+use crate::notify::notice::REASONS;
 use crate::notify::receiver::Receiver;
 use crate::notify::template::{self, Template};
+use crate::notify::testing::notice;
 use crate::notify::tests::strict;
 
 /// A receiver whose secrets lie in a folder.
