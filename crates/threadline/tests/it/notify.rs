@@ -162,6 +162,125 @@ fn a_posted_alert_is_an_incident_that_receivers_are_told_of_until_it_ends() {
     hub.stop();
 }
 
+/// Targets that fail at random and a hub that is killed again and again: nothing is lost, the order of each incident is kept,
+/// and what comes twice has the same key. `THREADLINE_TEST_INCIDENTS` and `THREADLINE_TEST_KILLS` make it larger.
+#[test]
+fn killed_hubs_lose_no_notice() {
+    let setting = |name: &str, default: u64| {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let (incidents, kills) = (setting("THREADLINE_TEST_INCIDENTS", 30), setting("THREADLINE_TEST_KILLS", 4));
+    let (folder, strict) = (tempfile::tempdir().unwrap(), Strict::start());
+    strict.fail_by_chance(100, 7);
+    let base = format!("http://{}", strict.address);
+    let (hmac, key) = (
+        secret(folder.path(), "hmac", strict::SECRET),
+        secret(folder.path(), "key", &"0123456789abcdef".repeat(2)),
+    );
+    let more = "allow_plain: true, allow_private: true }\n    per_minute: 10000";
+    let mut hub = hub(
+        folder.path(),
+        &[
+            ("hook", &format!("webhook: {{ url: '{base}/webhook', secret_file: {hmac}, {more}")),
+            ("page", &format!("pagerduty: {{ url: '{base}/v2/enqueue', routing_key_file: {key}, {more}")),
+        ],
+    );
+    // What is posted while the hub is down is posted again, as Prometheus would.
+    let post = |hub: &Process, path: &str, body: &str| {
+        wait("the hub takes it", || {
+            let sent = ureq::post(url(hub, path)).header("content-type", "application/json").send(body);
+            sent.ok().map(drop)
+        });
+    };
+    let alerts = |of: std::ops::Range<u64>, ends: &str| {
+        let all: Vec<Value> = of
+            .map(|n| {
+                let mut alert = json!({"labels": {"alertname": format!("A{n}"), "severity": "high"},
+                    "startsAt": "2026-01-01T00:00:00Z"});
+                if !ends.is_empty() {
+                    alert["endsAt"] = json!(ends);
+                }
+                alert
+            })
+            .collect();
+        Value::Array(all).to_string()
+    };
+    let count = |hub: &Process| {
+        let path = "/api/v1/incidents?state=all&limit=1000";
+        let found = ureq::get(url(hub, path)).call().ok()?.body_mut().read_to_string().ok()?;
+        serde_json::from_str::<Value>(&found).ok()?["incidents"].as_array().cloned()
+    };
+    let per_round = incidents.div_ceil(kills.max(1));
+    for round in 0..kills {
+        let of = round * per_round..((round + 1) * per_round).min(incidents);
+        post(&hub, "/api/v2/alerts", &alerts(of.clone(), ""));
+        let opened = wait("the incidents", || count(&hub).filter(|all| all.len() as u64 >= of.end));
+        for incident in opened.iter().filter(|incident| incident["state"] == "open") {
+            post(&hub, &format!("/api/v1/incidents/{}/acknowledge", incident["id"]), "");
+        }
+        let end = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() - 1).unwrap().to_string();
+        post(&hub, "/api/v2/alerts", &alerts(of, &end));
+        hub.kill();
+        hub.restart();
+        hub.wait_healthy();
+    }
+    wait("all are resolved", || {
+        count(&hub)
+            .filter(|all| all.iter().filter(|one| one["state"] == "resolved").count() as u64 == incidents)
+    });
+    let mut waited = Duration::ZERO;
+    loop {
+        let receivers = get(&hub, "/api/v1/notify/receivers")["receivers"].as_array().unwrap().clone();
+        let waiting: u64 = receivers.iter().map(|receiver| receiver["waiting"].as_u64().unwrap()).sum();
+        let dead: u64 = receivers.iter().map(|receiver| receiver["dead"].as_u64().unwrap()).sum();
+        assert_eq!(dead, 0, "{receivers:?}");
+        if waiting == 0 {
+            break;
+        }
+        assert!(waited < Duration::from_secs(3600), "{receivers:?}");
+        waited += Duration::from_millis(100);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(strict.faults(), Vec::<String>::new());
+    let taken = strict.taken();
+    let mut kinds: std::collections::BTreeMap<u64, Vec<String>> = std::collections::BTreeMap::new();
+    let mut pages: std::collections::BTreeMap<String, Vec<String>> = std::collections::BTreeMap::new();
+    let mut bodies: std::collections::BTreeMap<String, Vec<u8>> = std::collections::BTreeMap::new();
+    for request in &taken {
+        let body = request.json();
+        if request.path == "/webhook" {
+            let kind = body["type"].as_str().unwrap().to_owned();
+            kinds.entry(body["data"]["incident"].as_u64().unwrap()).or_default().push(kind);
+            let id = request.header("webhook-id").to_owned();
+            assert_eq!(
+                bodies.entry(id).or_insert_with(|| request.body.clone()),
+                &request.body,
+                "one key, one body"
+            );
+        } else {
+            let action = body["event_action"].as_str().unwrap().to_owned();
+            pages.entry(body["dedup_key"].as_str().unwrap().to_owned()).or_default().push(action);
+        }
+    }
+    assert_eq!((kinds.len() as u64, pages.len() as u64), (incidents, incidents));
+    for kinds in kinds.values_mut() {
+        kinds.retain(|kind| kind != "incident.update");
+        kinds.dedup();
+        assert_eq!(*kinds, ["incident.trigger", "incident.acknowledge", "incident.resolve"]);
+    }
+    for actions in pages.values_mut() {
+        actions.dedup();
+        assert_eq!(*actions, ["trigger", "acknowledge", "resolve"]);
+    }
+    let twice = taken.len() as u64 - incidents * 6;
+    eprintln!(
+        "{incidents} incidents, {kills} kills: {} requests came, {} taken, {twice} of them again",
+        strict.all().len(),
+        taken.len()
+    );
+    hub.stop();
+}
+
 /// A program that ends with the test.
 struct Running(Child);
 
