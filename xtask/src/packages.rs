@@ -34,6 +34,39 @@ pub(crate) fn fleet_python() -> Result<PathBuf> {
     virtual_environment("fleet-python", &crate::root().join("demo/python/requirements.txt"))
 }
 
+/// A Python with a mail server and the reference library of Standard Webhooks, `tests/notify/requirements.txt`: the
+/// interpreter's path.
+pub(crate) fn notify_python() -> Result<PathBuf> {
+    let pins = crate::root().join("crates/threadline/tests/notify/requirements.txt");
+    virtual_environment("notify-python", &pins)
+}
+
+/// Debian's Prometheus Alertmanager and amtool: the folder of the two. Where they are not installed their package is
+/// unpacked beside the others, so that no service is started.
+pub(crate) fn alertmanager() -> Result<PathBuf> {
+    if let Some(path) = which("prometheus-alertmanager")
+        && which("amtool").is_some()
+    {
+        return Ok(path.parent().map(Path::to_owned).unwrap_or_default());
+    }
+    let remedy = "the tests with a real Alertmanager need it: apt-get install prometheus-alertmanager";
+    if which("apt-get").is_none() || which("dpkg").is_none() {
+        return Err(remedy.to_owned());
+    }
+    let folder = tools::target().join("packages/alertmanager");
+    installed(&folder, &|| {
+        let mut apt = Command::new("apt-get");
+        let download = apt.current_dir(&folder).args(["download", "-qq", "prometheus-alertmanager"]);
+        run::output(download).map_err(|error| format!("{error}\n{remedy}"))?;
+        let files = std::fs::read_dir(&folder).map_err(|error| error.to_string())?;
+        let package =
+            files.flatten().map(|file| file.path()).find(|path| path.extension().is_some_and(|e| e == "deb"));
+        let package = package.ok_or_else(|| remedy.to_owned())?;
+        run::output(Command::new("dpkg").arg("-x").arg(package).arg(&folder)).map(drop)
+    })?;
+    Ok(folder.join("usr/bin"))
+}
+
 fn virtual_environment(name: &str, pins: &Path) -> Result<PathBuf> {
     let version = run::output(Command::new("python3").arg("--version"))?;
     let folder = folder(name, &[version.as_bytes(), &read(pins)?]);

@@ -213,6 +213,14 @@ fn unit(options: &Options) -> Result<Counts> {
         Ok(folder) => drop(cargo.env("THREADLINE_TEST_FLEET_NODE", folder)),
         Err(error) => eprintln!("{error}"),
     }
+    match packages::notify_python() {
+        Ok(python) => drop(cargo.env("THREADLINE_TEST_NOTIFY_PYTHON", python)),
+        Err(error) => eprintln!("{error}"),
+    }
+    match packages::alertmanager() {
+        Ok(folder) => drop(cargo.env("THREADLINE_TEST_ALERTMANAGER", folder)),
+        Err(error) => eprintln!("{error}"),
+    }
     if options.nightly {
         cargo.env("THREADLINE_SIM_SEEDS", "10000");
     }

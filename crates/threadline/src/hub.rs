@@ -21,6 +21,7 @@ use crate::door::tokens::TokenFile;
 use crate::door::{Door, notes, watch};
 use crate::incidents::Incidents;
 use crate::meters::Meters;
+use crate::notify::{self, Notifier};
 use crate::serve::{Front, Server};
 use crate::settings::Settings;
 use crate::{api, ingest, serve};
@@ -115,6 +116,7 @@ pub struct Hub {
     journal: Option<Writer>,
     detection: Option<Detection>,
     incidents: Option<Incidents>,
+    notifier: Option<Notifier>,
     stopping: Arc<AtomicBool>,
     /// In the order they were started.
     servers: Vec<Server>,
@@ -135,7 +137,7 @@ impl Runtimes {
     }
 }
 
-/// Starts a hub: door, store, the journal of the door, incidents, detection, OTLP/gRPC, OTLP/HTTP, API, in this order. Returns when all
+/// Starts a hub: door, store, the journal of the door, incidents, delivery, detection, OTLP/gRPC, OTLP/HTTP, API, in this order. Returns when all
 /// three listen.
 ///
 /// # Errors
@@ -176,6 +178,7 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
     let writer = writer.map_err(StartError::Threads)?;
     // Before detection: what it finds from now on is seen.
     let incidents = Incidents::start(&settings, &store, &env).map_err(StartError::Threads)?;
+    let notifier = tell(&settings, &incidents, &store, &env);
     let detection = Detection::start(&settings, &store, &env).map_err(StartError::Threads)?;
 
     let stopping = Arc::new(AtomicBool::new(false));
@@ -201,6 +204,7 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
         gatekeeper: gatekeeper.clone(),
         detection: detection.board(),
         incidents: incidents.board(),
+        notify: notifier.as_ref().map(Notifier::handle),
         runtime: runtimes.queries.handle().clone(),
     };
     let pages = api::handler(&settings, parts);
@@ -218,6 +222,7 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
         journal: Some(writer),
         detection: Some(detection),
         incidents: Some(incidents),
+        notifier,
         stopping,
         servers: Vec::new(),
         runtimes: Some(runtimes),
@@ -279,7 +284,7 @@ impl Hub {
         &self.store
     }
 
-    /// Stops: API, OTLP/HTTP, OTLP/gRPC, detection, incidents, journal, store, in this order. Requests in progress may finish within 10 seconds;
+    /// Stops: API, OTLP/HTTP, OTLP/gRPC, detection, incidents, delivery, journal, store, in this order. Requests in progress may finish within 10 seconds;
     /// tails and queries are ended. Blocks until all is stopped.
     ///
     /// # Errors
@@ -313,6 +318,10 @@ impl Hub {
         if let Some(incidents) = self.incidents.take() {
             incidents.stop();
         }
+        // After incidents: what is to be told of them is in the outbox.
+        if let Some(notifier) = self.notifier.take() {
+            notifier.stop();
+        }
         self.door.keep_uses();
         if let Some(journal) = self.journal.take() {
             journal.stop();
@@ -331,6 +340,18 @@ impl Drop for Hub {
         // The outcome is logged; a caller who wants it calls `shutdown`.
         let _ = self.stop();
     }
+}
+
+/// Starts delivery over the incidents' database; `None` where there is none, or it cannot be used (which is logged).
+fn tell(settings: &Settings, incidents: &Incidents, store: &Store, env: &Env) -> Option<Notifier> {
+    let board = incidents.board();
+    let db = board.database()?;
+    let file = settings.alerts_file.as_deref();
+    let folder = file.and_then(std::path::Path::parent).map(std::path::Path::to_owned).unwrap_or_default();
+    let source = notify::Source { read: Box::new(move || board.receivers()), folder };
+    let hub = if settings.environment.is_empty() { "threadline" } else { &settings.environment };
+    let started = Notifier::start(db, store.clone(), env.clone(), incidents.bell(), hub, Some(source));
+    started.inspect_err(|error| tracing::error!(%error, "nobody is told of incidents")).ok()
 }
 
 fn bind(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {

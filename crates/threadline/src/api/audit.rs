@@ -57,6 +57,9 @@ fn action(id: Id) -> Option<&'static str> {
         Id::Backtest => "backtest",
         Id::Incidents => "incidents",
         Id::Incident | Id::IncidentReport => "incident",
+        Id::NotifyDead => "notify_dead",
+        Id::NotifyReplay => "notify_replay",
+        Id::Alerts => "alerts",
         Id::Erase => "erase",
         // What is done to incidents is recorded by its transitions.
         Id::IncidentAcknowledge
@@ -70,6 +73,8 @@ fn action(id: Id) -> Option<&'static str> {
         | Id::SilenceMake
         | Id::SilencePreview
         | Id::SilenceEnd => return None,
+        // A test and what is posted are records of their own.
+        Id::NotifyReceivers | Id::NotifyTest | Id::AlertsPost | Id::AlertsStatus => return None,
         // These make their own: the token is not to be in it.
         Id::SessionOpen | Id::SessionShow | Id::SessionClose => return None,
         Id::Page

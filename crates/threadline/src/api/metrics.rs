@@ -21,6 +21,7 @@ pub(crate) fn metrics(api: &Arc<Api>) -> Response<Body> {
     queries(api, &mut page);
     detection(api, &mut page);
     incidents(api, &mut page);
+    notify(api, &mut page);
     door(api, &mut page);
     store(api, &mut page);
     process(api, &mut page);
@@ -207,6 +208,33 @@ fn incidents(api: &Api, page: &mut Page) {
         ("incidents_transitions_total", "Transitions of incidents since the start.", status.transitions),
     ] {
         page.one(name, "counter", help, value);
+    }
+}
+
+fn notify(api: &Api, page: &mut Page) {
+    let Some(handle) = &api.notify else { return };
+    let states = handle.states();
+    let broken = handle.problems().len();
+    page.one("notify_receivers_broken", "gauge", "Receivers that cannot be used as they stand.", broken);
+    type Value = fn(&crate::notify::State) -> f64;
+    let values: [(&str, &str, &str, Value); 7] = [
+        ("notify_waiting", "gauge", "Notices that wait.", |of| of.waiting as f64),
+        ("notify_sent_total", "counter", "Notices that the target took.", |of| of.account.sent as f64),
+        ("notify_merged_total", "counter", "Notices told by a later one.", |of| of.account.merged as f64),
+        ("notify_failed_total", "counter", "Attempts that failed.", |of| of.account.failed as f64),
+        ("notify_dead_total", "counter", "Notices that were given up.", |of| of.account.dead as f64),
+        ("notify_gone", "gauge", "1 when the target has said that it is gone.", |of| {
+            f64::from(u8::from(of.account.gone.is_some()))
+        }),
+        ("notify_last_success_timestamp_seconds", "gauge", "When the target took one last.", |of| {
+            of.account.last_success_us as f64 / 1e6
+        }),
+    ];
+    for (name, kind, help, value) in values {
+        page.head(name, kind, help);
+        for (receiver, state) in &states {
+            page.line(name, &format!("receiver=\"{receiver}\""), value(state));
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It does not know how queries are planned or where rows lie.
 
+mod alerts;
 mod audit;
 mod contract;
 mod detection;
@@ -10,6 +11,7 @@ mod gate;
 mod health;
 mod incidents;
 mod metrics;
+mod notify;
 pub(crate) mod openapi;
 pub(crate) mod operations;
 mod page;
@@ -84,6 +86,8 @@ pub(crate) struct Api {
     gatekeeper: Gatekeeper,
     detection: Board,
     incidents: crate::incidents::Board,
+    /// `None`: nobody is told of anything.
+    notify: Option<crate::notify::Handle>,
 }
 
 /// What the API takes from the hub.
@@ -101,6 +105,7 @@ pub(crate) struct Parts {
     pub(crate) gatekeeper: Gatekeeper,
     pub(crate) detection: Board,
     pub(crate) incidents: crate::incidents::Board,
+    pub(crate) notify: Option<crate::notify::Handle>,
     /// The runtime whose threads queries and tails run on.
     pub(crate) runtime: Handle,
 }
@@ -123,6 +128,7 @@ pub(crate) fn handler(settings: &Settings, parts: Parts) -> Endpoint {
         gatekeeper,
         detection,
         incidents,
+        notify,
         runtime,
     } = parts;
     let gate = Gate::new(settings, runtime, Arc::clone(&meters), Arc::clone(&stopping));
@@ -144,6 +150,7 @@ pub(crate) fn handler(settings: &Settings, parts: Parts) -> Endpoint {
         gatekeeper,
         detection,
         incidents,
+        notify,
     };
     Endpoint(Arc::new(api))
 }
@@ -300,6 +307,13 @@ impl Api {
             Id::SilenceMake => incidents::silence(self, &body, caller).await,
             Id::SilencePreview => incidents::preview(self, &body),
             Id::SilenceEnd => incidents::unsilence(self, parameter, caller).await,
+            Id::NotifyReceivers => notify::receivers(self).await,
+            Id::NotifyDead => notify::dead(self, params, parameter).await,
+            Id::NotifyTest => notify::test(self, parameter).await,
+            Id::NotifyReplay => notify::replay(self, parameter, &body).await,
+            Id::AlertsPost => alerts::post(self, body).await,
+            Id::Alerts => alerts::list(self, params),
+            Id::AlertsStatus => alerts::status(self),
             Id::SessionOpen => session::open(self, &body, caller, asked),
             Id::SessionShow => Ok(session::show(self, caller)),
             Id::SessionClose => Ok(session::close(self, caller, asked)),

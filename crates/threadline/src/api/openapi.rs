@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::door::roles::{self, Port};
 
 use super::operations::{Kind, OPERATIONS, Operation, Parameter};
-use super::{incidents, schemas};
+use super::{incidents, notify, schemas};
 
 /// The document.
 pub(crate) fn document() -> Value {
@@ -117,6 +117,7 @@ fn problem(status: u16) -> Value {
 fn parameter(parameter: &Parameter) -> Value {
     let schema = match parameter.kind {
         Kind::Text => json!({"type": "string"}),
+        Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
         Kind::Time => json!({
             "type": "string",
             "description": "RFC 3339, Unix seconds (or ms, µs, ns), `now`, `-1h`, `now-30m`.",
@@ -279,6 +280,7 @@ fn schemas() -> Value {
     ];
     if let Some(all) = all.as_object_mut() {
         all.extend(more.map(|(name, schema)| (name.to_owned(), schema)));
+        all.extend(notify::schemas().map(|(name, schema)| (name.to_owned(), schema)));
     }
     all
 }

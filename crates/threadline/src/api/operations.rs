@@ -39,6 +39,13 @@ pub(crate) enum Id {
     SilenceMake,
     SilencePreview,
     SilenceEnd,
+    NotifyReceivers,
+    NotifyDead,
+    NotifyTest,
+    NotifyReplay,
+    AlertsPost,
+    Alerts,
+    AlertsStatus,
     SessionOpen,
     SessionShow,
     SessionClose,
@@ -54,12 +61,18 @@ pub(crate) enum Id {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     Text,
+    /// May be given several times.
+    Texts,
     Time,
     Duration,
     Flag,
     Sequence,
     Choice(&'static [&'static str]),
-    Integer { min: usize, max: usize, default: usize },
+    Integer {
+        min: usize,
+        max: usize,
+        default: usize,
+    },
 }
 
 /// A parameter of an operation.
@@ -137,6 +150,7 @@ const fn in_path(name: &'static str, doc: &'static str) -> Parameter {
     Parameter { name, kind: Kind::Text, in_path: true, required: true, doc }
 }
 
+const RECEIVER: Parameter = in_path("name", "Name of the receiver.");
 const INCIDENT: Parameter = in_path("id", "Number of the incident.");
 const INCIDENT_PATH: &[Parameter] = &[INCIDENT];
 const INCIDENT_FILTERS: &[Parameter] = &[
@@ -650,6 +664,95 @@ pub(crate) static OPERATIONS: &[Operation] = &[
         parameters: &[in_path("id", "Number of the silence.")],
         bodies: &[],
         replies: &[ok(JSON, "SilenceEnded", "It has ended.")],
+        problems: &[503],
+    },
+    Operation {
+        id: Id::NotifyReceivers,
+        name: "notifyReceivers",
+        method: Method::GET,
+        path: "/api/v1/notify/receivers",
+        doc: "Receivers: what waits, what is dead, when they were reached last.",
+        parameters: &[],
+        bodies: &[],
+        replies: &[ok(JSON, "NotifyReceivers", "The receivers.")],
+        problems: &[500, 503],
+    },
+    Operation {
+        id: Id::NotifyDead,
+        name: "notifyDead",
+        method: Method::GET,
+        path: "/api/v1/notify/receivers/{name}/dead",
+        doc: "Notices of a receiver that were given up, the oldest first.",
+        parameters: &[RECEIVER, limit(10_000, 100, "Notices at most.")],
+        bodies: &[],
+        replies: &[ok(JSON, "NotifyDead", "The notices.")],
+        problems: &[400, 500, 503],
+    },
+    Operation {
+        id: Id::NotifyTest,
+        name: "notifyTest",
+        method: Method::POST,
+        path: "/api/v1/notify/receivers/{name}/test",
+        doc: "Sends a notice that says it is a test, past the queue, and answers what the target said.",
+        parameters: &[RECEIVER],
+        bodies: &[],
+        replies: &[ok(JSON, "NotifyTest", "What it said.")],
+        problems: &[400, 409, 500, 503],
+    },
+    Operation {
+        id: Id::NotifyReplay,
+        name: "notifyReplay",
+        method: Method::POST,
+        path: "/api/v1/notify/receivers/{name}/replay",
+        doc: "Has the dead of a receiver wait again, in their order, without those that would open again what is over.",
+        parameters: &[RECEIVER],
+        bodies: &[(JSON, "NotifyReplay")],
+        replies: &[ok(JSON, "NotifyReplayed", "How many.")],
+        problems: &[400, 413, 415, 500, 503],
+    },
+    Operation {
+        id: Id::AlertsPost,
+        name: "alertsPost",
+        method: Method::POST,
+        path: "/api/v2/alerts",
+        doc: "Takes alerts as Alertmanager does (API v2): each becomes a record, and incidents are made of them. When some are \
+              wrong (400, a JSON text that says which) the others are taken.",
+        parameters: &[],
+        bodies: &[(JSON, "PostableAlerts")],
+        replies: &[ok("text/plain", "Text", "Nothing.")],
+        problems: &[400, 413, 415, 503],
+    },
+    Operation {
+        id: Id::Alerts,
+        name: "alerts",
+        method: Method::GET,
+        path: "/api/v2/alerts",
+        doc: "Alerts that were posted and have not ended, as Alertmanager lists them (API v2).",
+        parameters: &[
+            parameter(
+                "filter",
+                Kind::Texts,
+                "Only those whose labels fulfil this matcher; may be given several times.",
+            ),
+            parameter("active", Kind::Flag, "`false`: none, as all are active."),
+            parameter("silenced", Kind::Flag, "Taken, and of no effect."),
+            parameter("inhibited", Kind::Flag, "Taken, and of no effect."),
+            parameter("unprocessed", Kind::Flag, "Taken, and of no effect."),
+            parameter("receiver", Kind::Text, "Taken, and of no effect."),
+        ],
+        bodies: &[],
+        replies: &[ok(JSON, "Alerts", "The alerts.")],
+        problems: &[400, 503],
+    },
+    Operation {
+        id: Id::AlertsStatus,
+        name: "alertsStatus",
+        method: Method::GET,
+        path: "/api/v2/status",
+        doc: "What an Alertmanager says of itself (API v2).",
+        parameters: &[],
+        bodies: &[],
+        replies: &[ok(JSON, "Any", "The status.")],
         problems: &[503],
     },
     Operation {

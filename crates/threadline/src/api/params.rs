@@ -14,7 +14,7 @@ use crate::when;
 /// Bytes of a query string.
 const QUERY_BYTES_MAX: usize = 32 << 10;
 
-/// Named texts of a request, all known to its operation, each at most once.
+/// Named texts of a request, all known to its operation, each at most once unless it says otherwise.
 pub(crate) struct Params {
     operation: &'static Operation,
     pairs: Vec<(String, String)>,
@@ -40,7 +40,8 @@ impl Params {
                     format!("there is no such parameter; taken are: {takes}"),
                 ));
             }
-            if pairs.iter().take(at).any(|(earlier, _)| earlier == name) {
+            let several = operation.parameters.iter().any(|p| p.name == name && matches!(p.kind, Kind::Texts));
+            if !several && pairs.iter().take(at).any(|(earlier, _)| earlier == name) {
                 return Err(Problem::parameter(name, "is given twice"));
             }
         }
@@ -58,6 +59,11 @@ impl Params {
         debug_assert!(self.operation.parameters.iter().any(|p| p.name == name), "{name}");
         let (_, value) = self.pairs.iter().find(|(key, _)| key == name)?;
         (!value.is_empty()).then_some(value.as_str())
+    }
+
+    /// All texts of a name that may be given several times.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// A text that must be there.

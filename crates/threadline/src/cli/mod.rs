@@ -12,6 +12,7 @@ mod failure;
 mod histogram;
 mod import;
 mod incidents;
+mod notify;
 mod output;
 mod reference;
 mod rules;
@@ -77,6 +78,8 @@ enum Command {
     Rules(rules::RulesCommand),
     /// Work with incidents: list, show, acknowledge, assign, silence, resolve, report.
     Incidents(incidents::IncidentsCommand),
+    /// Receivers of notices: list, test, show what was given up, replay it.
+    Notify(notify::NotifyCommand),
     /// Show the settings in effect, or their reference.
     Config(config::Config),
 }
@@ -115,6 +118,7 @@ impl Command {
             Command::Contract(contract) => contract.run(),
             Command::Rules(rules) => rules.run(),
             Command::Incidents(incidents) => incidents.run(),
+            Command::Notify(notify) => notify.run(),
             Command::Config(config) => config.run(),
         }
     }

@@ -243,6 +243,7 @@ impl Folder {
             gatekeeper: Gatekeeper::default(),
             detection: crate::detection::Board::default(),
             incidents: crate::incidents::Board::default(),
+            notify: None,
             intake: Arc::new(intake),
             door: Arc::new(door),
             tls: None,

@@ -144,6 +144,7 @@ const READ: &[Role] = &[Role::Read];
 const SEE: &[Role] = &[Role::Read, Role::Operate];
 const OPERATE: &[Role] = &[Role::Operate];
 const ADMIN: &[Role] = &[Role::Admin];
+const ALERT: &[Role] = &[Role::Ingest, Role::Operate];
 const ANY: &[Role] = &Role::ALL;
 const EVERYBODY: &[Role] = &[];
 
@@ -189,6 +190,13 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     endpoint(Port::Api, "POST", "/api/v1/silences", OPERATE),
     endpoint(Port::Api, "POST", "/api/v1/silences/preview", READ),
     endpoint(Port::Api, "DELETE", "/api/v1/silences/{id}", OPERATE),
+    endpoint(Port::Api, "GET", "/api/v1/notify/receivers", OPERATE),
+    endpoint(Port::Api, "GET", "/api/v1/notify/receivers/{name}/dead", OPERATE),
+    endpoint(Port::Api, "POST", "/api/v1/notify/receivers/{name}/test", OPERATE),
+    endpoint(Port::Api, "POST", "/api/v1/notify/receivers/{name}/replay", OPERATE),
+    endpoint(Port::Api, "POST", "/api/v2/alerts", ALERT),
+    endpoint(Port::Api, "GET", "/api/v2/alerts", ALERT),
+    endpoint(Port::Api, "GET", "/api/v2/status", ALERT),
     endpoint(Port::Api, "POST", "/api/v1/session", EVERYBODY),
     endpoint(Port::Api, "GET", "/api/v1/session", ANY),
     endpoint(Port::Api, "DELETE", "/api/v1/session", ANY),

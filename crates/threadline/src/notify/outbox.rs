@@ -8,8 +8,11 @@
 //! - `notify_open`: (receiver, incident) to the last notice, for targets that are told again while it is open;
 //! - `notify_records`: number to [`Outcome`], which is still to become a record of the hub.
 
+use std::collections::BTreeMap;
+
 use redb::{
-    Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
+    Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
+    WriteTransaction,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -64,6 +67,9 @@ pub(crate) struct Dead {
     pub(crate) why: String,
     /// How often it was tried since the hub's start.
     pub(crate) attempts: u32,
+    /// The target has been told since that the incident is over: telling this one now would open it again.
+    #[serde(default)]
+    pub(crate) superseded: bool,
 }
 
 /// What is known of a receiver.
@@ -82,9 +88,10 @@ pub(crate) struct Account {
     /// When an attempt failed last, µs, and of what.
     pub(crate) last_failure_us: i64,
     pub(crate) last_failure: String,
-    /// Its target has said that it is gone (410): nothing is sent until its definition changes or somebody replays.
+    /// Its target has said that it is gone (410): nothing is sent until its definition, whose hash this is, changes, or
+    /// somebody replays.
     #[serde(default)]
-    pub(crate) gone: Option<String>,
+    pub(crate) gone: Option<u64>,
     /// When the last watchdog was put, µs, and how many there were.
     #[serde(default)]
     pub(crate) watchdog_us: i64,
@@ -98,7 +105,7 @@ pub(crate) struct Outcome {
     pub(crate) receiver: String,
     /// Kind of the target.
     pub(crate) target: String,
-    /// delivered, merged or dead.
+    /// delivered, merged (told by a later one) or dead; of a test: delivered or failed.
     pub(crate) outcome: String,
     pub(crate) kind: String,
     pub(crate) incident: u64,
@@ -168,4 +175,388 @@ fn put_waiting(txn: &WriteTransaction, waiting: &Waiting) -> Result<()> {
     let bytes = encode(waiting)?;
     txn.open_table(WAITING)?.insert((waiting.notice.receiver.as_str(), number), bytes.as_slice())?;
     Ok(())
+}
+
+/// Numbers of a receiver after one.
+fn after(receiver: &str, number: u64) -> std::ops::RangeInclusive<(&str, u64)> {
+    (receiver, number.saturating_add(1))..=(receiver, u64::MAX)
+}
+
+/// Notices of a receiver that wait, after a number, in order.
+pub(crate) fn waiting_after(
+    db: &Database,
+    receiver: &str,
+    number: u64,
+    max: usize,
+) -> Result<Vec<(u64, Waiting)>> {
+    let table = db.begin_read()?.open_table(WAITING)?;
+    let mut found = Vec::new();
+    for entry in table.range(after(receiver, number))?.take(max) {
+        let (key, bytes) = entry?;
+        found.push((key.value().1, decode(bytes.value())?));
+    }
+    Ok(found)
+}
+
+/// A notice that waits.
+pub(crate) fn waiting(db: &Database, receiver: &str, number: u64) -> Result<Option<Waiting>> {
+    let table = db.begin_read()?.open_table(WAITING)?;
+    let found = table.get((receiver, number))?;
+    found.map(|bytes| decode(bytes.value())).transpose()
+}
+
+/// What is known of a receiver.
+pub(crate) fn account(db: &Database, receiver: &str) -> Result<Account> {
+    let table = db.begin_read()?.open_table(RECEIVERS)?;
+    let found = table.get(receiver)?;
+    found.map_or_else(|| Ok(Account::default()), |bytes| decode(bytes.value()))
+}
+
+fn put_account(txn: &WriteTransaction, receiver: &str, account: &Account) -> Result<()> {
+    txn.open_table(RECEIVERS)?.insert(receiver, encode(account)?.as_slice())?;
+    Ok(())
+}
+
+fn put_outcome(txn: &WriteTransaction, outcome: &Outcome) -> Result<()> {
+    let number = next(txn)?;
+    txn.open_table(RECORDS)?.insert(number, encode(outcome)?.as_slice())?;
+    Ok(())
+}
+
+/// Keeps what is known of a receiver.
+pub(crate) fn keep_account(db: &Database, receiver: &str, account: &Account) -> Result<()> {
+    let txn = db.begin_write()?;
+    put_account(&txn, receiver, account)?;
+    Ok(txn.commit()?)
+}
+
+/// Keeps an outcome that is of no notice here (of a test).
+pub(crate) fn keep_outcome(db: &Database, outcome: &Outcome) -> Result<()> {
+    let txn = db.begin_write()?;
+    put_outcome(&txn, outcome)?;
+    Ok(txn.commit()?)
+}
+
+/// What is open for a target that is told again, after a delivery.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum OpenChange<'a> {
+    /// The target is not told again.
+    None,
+    /// This is what it was told last.
+    Told(&'a Notice),
+    /// It is over.
+    Over(u64),
+}
+
+/// A notice is delivered, and those that were told by it; one commit.
+pub(crate) fn delivered(
+    db: &Database,
+    receiver: &str,
+    numbers: &[u64],
+    outcomes: &[Outcome],
+    account: &Account,
+    open: OpenChange<'_>,
+    resolved: Option<u64>,
+) -> Result<()> {
+    let txn = db.begin_write()?;
+    {
+        let mut table = txn.open_table(WAITING)?;
+        for number in numbers {
+            table.remove((receiver, *number))?;
+        }
+    }
+    outcomes.iter().try_for_each(|outcome| put_outcome(&txn, outcome))?;
+    put_account(&txn, receiver, account)?;
+    match open {
+        OpenChange::None => {}
+        OpenChange::Told(notice) => {
+            txn.open_table(OPEN)?.insert((receiver, notice.incident), encode(notice)?.as_slice())?;
+        }
+        OpenChange::Over(incident) => {
+            txn.open_table(OPEN)?.remove((receiver, incident))?;
+        }
+    }
+    if let Some(incident) = resolved {
+        supersede(&txn, receiver, incident)?;
+    }
+    Ok(txn.commit()?)
+}
+
+/// The dead of an incident that is over would open it again.
+fn supersede(txn: &WriteTransaction, receiver: &str, incident: u64) -> Result<()> {
+    let mut table = txn.open_table(DEAD)?;
+    let mut changed: Vec<(u64, Dead)> = Vec::new();
+    for entry in table.range(after(receiver, 0))? {
+        let (key, bytes) = entry?;
+        let dead: Dead = decode(bytes.value())?;
+        if dead.notice.incident == incident && dead.notice.kind == super::Kind::Incident && !dead.superseded {
+            changed.push((key.value().1, Dead { superseded: true, ..dead }));
+        }
+    }
+    for (number, dead) in changed {
+        table.insert((receiver, number), encode(&dead)?.as_slice())?;
+    }
+    Ok(())
+}
+
+/// A notice is dead; one commit.
+pub(crate) fn buried(
+    db: &Database,
+    receiver: &str,
+    number: u64,
+    dead: &Dead,
+    outcome: &Outcome,
+    account: &Account,
+) -> Result<()> {
+    let txn = db.begin_write()?;
+    txn.open_table(WAITING)?.remove((receiver, number))?;
+    txn.open_table(DEAD)?.insert((receiver, number), encode(dead)?.as_slice())?;
+    put_outcome(&txn, outcome)?;
+    put_account(&txn, receiver, account)?;
+    Ok(txn.commit()?)
+}
+
+/// A watchdog is put, and that it was; one commit.
+pub(crate) fn put_watchdog(db: &Database, notice: &Notice, account: &Account) -> Result<()> {
+    let txn = db.begin_write()?;
+    put(&txn, notice)?;
+    put_account(&txn, &notice.receiver, account)?;
+    Ok(txn.commit()?)
+}
+
+/// What was told last of an incident.
+pub(crate) fn open_one(db: &Database, receiver: &str, incident: u64) -> Result<Option<Notice>> {
+    let table = db.begin_read()?.open_table(OPEN)?;
+    let found = table.get((receiver, incident))?;
+    found.map(|bytes| decode(bytes.value())).transpose()
+}
+
+/// What is open for a receiver.
+pub(crate) fn open_all(db: &Database, receiver: &str) -> Result<Vec<Notice>> {
+    let table = db.begin_read()?.open_table(OPEN)?;
+    let mut found = Vec::new();
+    for entry in table.range((receiver, 0)..=(receiver, u64::MAX))? {
+        found.push(decode(entry?.1.value())?);
+    }
+    Ok(found)
+}
+
+/// Outcomes that are still to become records, the oldest first.
+pub(crate) fn outcomes(db: &Database, max: usize) -> Result<Vec<(u64, Outcome)>> {
+    let table = db.begin_read()?.open_table(RECORDS)?;
+    let mut found = Vec::new();
+    for entry in table.iter()?.take(max) {
+        let (key, bytes) = entry?;
+        found.push((key.value(), decode(bytes.value())?));
+    }
+    Ok(found)
+}
+
+/// These outcomes are records now.
+pub(crate) fn forget_outcomes(db: &Database, numbers: &[u64]) -> Result<()> {
+    let txn = db.begin_write()?;
+    {
+        let mut table = txn.open_table(RECORDS)?;
+        for number in numbers {
+            table.remove(*number)?;
+        }
+    }
+    Ok(txn.commit()?)
+}
+
+/// A receiver in figures: waiting, dead, and when the oldest that waits was put, µs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Figures {
+    pub(crate) waiting: u64,
+    pub(crate) dead: u64,
+    pub(crate) oldest_us: Option<i64>,
+}
+
+/// Figures of all receivers that have something here, known or not.
+pub(crate) fn figures(db: &Database) -> Result<BTreeMap<String, Figures>> {
+    let txn = db.begin_read()?;
+    let mut figures: BTreeMap<String, Figures> = BTreeMap::new();
+    for entry in txn.open_table(WAITING)?.iter()? {
+        let (key, bytes) = entry?;
+        let of = figures.entry(key.value().0.to_owned()).or_default();
+        of.waiting += 1;
+        if of.oldest_us.is_none() {
+            of.oldest_us = Some(decode::<Waiting>(bytes.value())?.put_us);
+        }
+    }
+    for entry in txn.open_table(DEAD)?.iter()? {
+        figures.entry(entry?.0.value().0.to_owned()).or_default().dead += 1;
+    }
+    for entry in txn.open_table(RECEIVERS)?.iter()? {
+        figures.entry(entry?.0.value().to_owned()).or_default();
+    }
+    Ok(figures)
+}
+
+/// The dead of a receiver, the oldest first.
+pub(crate) fn dead(db: &Database, receiver: &str, max: usize) -> Result<Vec<(u64, Dead)>> {
+    let table = db.begin_read()?.open_table(DEAD)?;
+    let mut found = Vec::new();
+    for entry in table.range(after(receiver, 0))?.take(max) {
+        let (key, bytes) = entry?;
+        found.push((key.value().1, decode(bytes.value())?));
+    }
+    Ok(found)
+}
+
+/// Has the dead of a receiver wait again, in their order: all, or those with these numbers; without those that would open
+/// again what is over. How many.
+pub(crate) fn replay(db: &Database, receiver: &str, numbers: Option<&[u64]>, now_us: i64) -> Result<u64> {
+    let wanted = |number: u64| numbers.is_none_or(|numbers| numbers.contains(&number));
+    let mut count = 0;
+    let txn = db.begin_write()?;
+    {
+        let mut table = txn.open_table(DEAD)?;
+        let mut back: Vec<(u64, Dead)> = Vec::new();
+        for entry in table.range(after(receiver, 0))? {
+            let (key, bytes) = entry?;
+            let dead: Dead = decode(bytes.value())?;
+            if wanted(key.value().1) && !dead.superseded {
+                back.push((key.value().1, dead));
+            }
+        }
+        for (number, dead) in back {
+            table.remove((receiver, number))?;
+            put_waiting(&txn, &Waiting { notice: dead.notice, put_us: now_us })?;
+            count += 1;
+        }
+    }
+    let mut account = {
+        let table = txn.open_table(RECEIVERS)?;
+        let found = table.get(receiver)?;
+        found.map_or_else(|| Ok(Account::default()), |bytes| decode::<Account>(bytes.value()))?
+    };
+    account.gone = None;
+    put_account(&txn, receiver, &account)?;
+    txn.commit()?;
+    Ok(count)
+}
+
+/// Removes the dead that died before a time. How many.
+pub(crate) fn purge(db: &Database, before_us: i64) -> Result<u64> {
+    if db.begin_read()?.open_table(DEAD)?.is_empty()? {
+        return Ok(0);
+    }
+    let txn = db.begin_write()?;
+    let mut removed = 0;
+    {
+        let mut table = txn.open_table(DEAD)?;
+        let mut old = Vec::new();
+        for entry in table.iter()? {
+            let (key, bytes) = entry?;
+            if decode::<Dead>(bytes.value())?.dead_us < before_us {
+                let (receiver, number) = key.value();
+                old.push((receiver.to_owned(), number));
+            }
+        }
+        for (receiver, number) in old {
+            table.remove((receiver.as_str(), number))?;
+            removed += 1;
+        }
+    }
+    txn.commit()?;
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use threadline_detect::incident::Reason;
+
+    use super::*;
+    use crate::notify::testing::notice;
+
+    fn open(folder: &std::path::Path) -> Database {
+        let db = Database::create(folder.join("book.redb")).unwrap();
+        prepare(&db, [7; 16]).unwrap();
+        db
+    }
+
+    fn put_all(db: &Database, notices: &[Notice]) {
+        let txn = db.begin_write().unwrap();
+        notices.iter().for_each(|notice| put(&txn, notice).unwrap());
+        txn.commit().unwrap();
+    }
+
+    fn outcome() -> Outcome {
+        Outcome {
+            receiver: "a".to_owned(),
+            target: "slack".to_owned(),
+            outcome: "dead".to_owned(),
+            kind: "incident".to_owned(),
+            incident: 1,
+            reason: "trigger".to_owned(),
+            number: 1,
+            key: "key".to_owned(),
+            attempts: 3,
+            at_us: 5,
+            took_us: 4,
+            said: "no".to_owned(),
+        }
+    }
+
+    #[test]
+    fn notices_are_there_once_committed_in_their_order_and_the_id_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(folder.path());
+        let told = |receiver: &str, number| notice(receiver, 1, Reason::Trigger, number);
+        put_all(&db, &[told("a", 1), told("b", 1), told("a", 2)]);
+        let txn = db.begin_write().unwrap();
+        put(&txn, &told("a", 99)).unwrap();
+        drop(txn);
+        drop(db);
+        let db = open(folder.path());
+        prepare(&db, [9; 16]).unwrap();
+        assert_eq!(hub_id(&db).unwrap(), "07".repeat(16));
+        put_all(&db, &[told("a", 3)]);
+        let numbers = |receiver, after| {
+            let found = waiting_after(&db, receiver, after, 10).unwrap();
+            found.into_iter().map(|(at, waiting)| (at, waiting.notice.number)).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers("a", 0), [(1, 1), (3, 2), (4, 3)]);
+        assert_eq!(numbers("a", 3), [(4, 3)]);
+        assert_eq!(numbers("b", 0), [(2, 1)]);
+        assert_eq!(numbers("", 0), []);
+    }
+
+    #[test]
+    fn the_dead_come_back_in_order_but_not_over_a_resolve() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(folder.path());
+        let all = [
+            notice("a", 1, Reason::Trigger, 1),
+            notice("a", 2, Reason::Trigger, 1),
+            notice("a", 1, Reason::Resolve, 2),
+            notice("a", 2, Reason::Update, 2),
+        ];
+        put_all(&db, &all);
+        let mut account = Account::default();
+        for number in [1, 2, 4] {
+            let told = waiting(&db, "a", number).unwrap().unwrap().notice;
+            let dead = Dead { notice: told, dead_us: 10, why: "no".to_owned(), attempts: 3, superseded: false };
+            account.dead += 1;
+            account.gone = Some(1);
+            buried(&db, "a", number, &dead, &outcome(), &account).unwrap();
+        }
+        delivered(&db, "a", &[3], &[], &account, OpenChange::Over(1), Some(1)).unwrap();
+        assert_eq!(figures(&db).unwrap()["a"], Figures { waiting: 0, dead: 3, oldest_us: None });
+        assert_eq!(replay(&db, "a", None, 50).unwrap(), 2);
+        let back: Vec<_> = waiting_after(&db, "a", 0, 10).unwrap();
+        let back: Vec<_> =
+            back.into_iter().map(|(_, w)| (w.notice.incident, w.notice.number, w.put_us)).collect();
+        assert_eq!(back, [(2, 1, 50), (2, 2, 50)]);
+        assert_eq!(super::account(&db, "a").unwrap(), Account { dead: 3, ..Account::default() });
+        let left = dead(&db, "a", 10).unwrap();
+        assert!(left.len() == 1 && left[0].1.superseded);
+        assert_eq!(purge(&db, 10).unwrap(), 0);
+        assert_eq!(purge(&db, 11).unwrap(), 1);
+        let outcomes_now: Vec<u64> = outcomes(&db, 10).unwrap().into_iter().map(|(number, _)| number).collect();
+        assert_eq!(outcomes_now.len(), 3);
+        forget_outcomes(&db, &outcomes_now[..2]).unwrap();
+        assert_eq!(outcomes(&db, 10).unwrap().len(), 1);
+    }
 }

@@ -13,6 +13,7 @@ mod hub;
 mod incidents;
 mod jsonl;
 mod kill;
+mod notify;
 mod otlp_grpc;
 mod otlp_http;
 mod pki;

@@ -1,0 +1,117 @@
+//! Receivers: names with targets, and how they are told. They come from the section `receivers` of the alerts file
+//! (`config.rs`).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::guard::Allow;
+use super::http::{Answer, Client};
+use super::queue::Rules;
+use super::target::{Outgoing, Target, Telling};
+use super::template::Template;
+use super::{Notice, mail};
+
+/// A receiver.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Receiver {
+    pub(crate) name: String,
+    pub(crate) target: Target,
+    pub(crate) title: Template,
+    pub(crate) text: Template,
+    /// Messages per minute and at once, where the settings say so.
+    pub(crate) per_minute: Option<u32>,
+    /// How long an attempt may take.
+    pub(crate) timeout: Duration,
+    /// After so long in vain a notice is dead.
+    pub(crate) dead_after: Duration,
+    /// How often a watchdog is sent.
+    pub(crate) watchdog: Option<Duration>,
+    /// Where requests may go.
+    pub(crate) allow: Allow,
+    /// Authorities of the target's certificate, PEM.
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// So often may a target deny us a notice.
+const DENIALS_MAX: u32 = 10;
+
+impl Receiver {
+    /// The rules of its queue.
+    pub(crate) fn rules(&self) -> Rules {
+        let (rate, burst) = self.target.rate();
+        let (rate, burst) = self.per_minute.map_or((rate, burst), |rate| (rate.max(1), burst.min(rate.max(1))));
+        Rules {
+            merges: self.target.merges(),
+            gap_us: 60_000_000 / i64::from(rate.max(1)),
+            burst,
+            dead_after_us: i64::try_from(self.dead_after.as_micros()).unwrap_or(i64::MAX),
+            denials_max: DENIALS_MAX,
+        }
+    }
+
+    /// What tells one definition from another, without secrets.
+    pub(crate) fn hash(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(format!("{self:?}").as_bytes())
+    }
+
+    /// A notice, rendered.
+    pub(crate) fn telling<'a>(
+        &self,
+        notice: &'a Notice,
+        hub_id: &'a str,
+        now_us: i64,
+        before: Option<&'a Notice>,
+    ) -> Telling<'a> {
+        let mut title = self.title.render(notice);
+        if notice.kind == super::Kind::Test {
+            title = format!("[TEST] {title}");
+        }
+        Telling { notice, title, text: self.text.render(notice), hub_id, now_us, before }
+    }
+}
+
+/// What sends for a receiver; made when it is first needed, and again when that failed.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    receiver: Receiver,
+    client: Option<Client>,
+}
+
+impl Sender {
+    pub(crate) fn new(receiver: Receiver) -> Sender {
+        Sender { receiver, client: None }
+    }
+
+    /// Tells a notice.
+    pub(crate) fn send(&mut self, telling: &Telling<'_>) -> Answer {
+        match self.receiver.target.outgoing(telling) {
+            // A secret that is missing may come.
+            Err(said) => Answer::Denied { said },
+            Ok(Outgoing::Mail(mail)) => mail::send(&mail, self.receiver.timeout),
+            Ok(Outgoing::Http(call)) => match self.client() {
+                Ok(client) => client.send(&call, telling.now_us),
+                Err(said) => Answer::Denied { said },
+            },
+        }
+    }
+
+    /// Says again what is open.
+    pub(crate) fn again(&mut self, tellings: &[Telling<'_>], now_us: i64) -> Answer {
+        match self.receiver.target.again(tellings) {
+            Err(said) => Answer::Denied { said },
+            Ok(None) => Answer::Taken { said: String::new() },
+            Ok(Some(call)) => match self.client() {
+                Ok(client) => client.send(&call, now_us),
+                Err(said) => Answer::Denied { said },
+            },
+        }
+    }
+
+    fn client(&mut self) -> Result<&Client, String> {
+        let Receiver { allow, ca, timeout, .. } = &self.receiver;
+        match &mut self.client {
+            Some(client) => Ok(client),
+            empty => Ok(empty.insert(Client::new(allow.clone(), ca.as_deref(), *timeout)?)),
+        }
+    }
+}
