@@ -41,6 +41,8 @@ impl Hub {
             .env("THREADLINE_TLS_CERT", &files.cert)
             .env("THREADLINE_TLS_KEY", &files.key)
             .env("THREADLINE_TLS_CLIENT_CA", &files.ca)
+            .env("THREADLINE_ALERTS_FILE", folder.join("alerts.yaml"))
+            .env("THREADLINE_PUBLIC_URL", format!("https://localhost:{api}"))
             // What is counted at the end is what the fleet sent.
             .env("THREADLINE_AUDIT_QUERIES", "false")
             .stdin(Stdio::null())
@@ -98,6 +100,18 @@ impl Hub {
             Some(error) => Err(format!("{statement}: {error}")),
             None => Ok(rows),
         }
+    }
+
+    /// Incidents, each with its evidence.
+    pub(crate) async fn incidents(&self) -> Result<Vec<Value>> {
+        let json = |bytes: Vec<u8>| serde_json::from_slice::<Value>(&bytes).map_err(|error| error.to_string());
+        let all = json(self.get("/api/v1/incidents?limit=1000").await?)?;
+        let mut incidents = Vec::new();
+        for incident in all.get("incidents").and_then(Value::as_array).into_iter().flatten() {
+            let id = incident.get("id").and_then(Value::as_u64).unwrap_or(0);
+            incidents.push(json(self.get(&format!("/api/v1/incidents/{id}")).await?)?);
+        }
+        Ok(incidents)
     }
 
     /// What the contract's score says of each service.

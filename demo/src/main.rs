@@ -14,6 +14,7 @@ mod load;
 mod mesh;
 mod pki;
 mod process;
+mod receiver;
 #[cfg(test)]
 mod rendered_tests;
 mod report;

@@ -24,6 +24,7 @@ use crate::load::{self, Journal, Others};
 use crate::mesh::{Mesh, identity};
 use crate::pki::Authority;
 use crate::process::{PATIENCE, Process};
+use crate::receiver::Receiver;
 use crate::report::{self, Sent};
 use crate::{Result, careless};
 
@@ -169,6 +170,8 @@ async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>, mut asked:
     let mut ports = free_ports(9)?.into_iter();
     let mut port = || ports.next().ok_or_else(|| "no free port".to_owned());
     say("Starting the hub and the fleet; all speak TLS, with certificates made just now.");
+    let receiver = Receiver::start(folder).await?;
+    receiver.write_alerts_file(folder)?;
     let mut hub = Hub::start(&options.hub, folder, [port()?, port()?, port()?]).await?;
     let mut names: Vec<&'static str> = RUST.to_vec();
     if options.node.is_some() {
@@ -199,6 +202,7 @@ async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>, mut asked:
         println!("  {name:<10}https://localhost:{port}");
     }
     println!("  authority {}", folder.join("pki/ca.pem").display());
+    println!("  told      http://127.0.0.1:{} hears of incidents, by signed webhooks", receiver.port);
     let field = Field {
         folder: folder.into(),
         mesh: mesh.clone(),
@@ -224,7 +228,7 @@ async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>, mut asked:
         careless,
         services: names.iter().rev().copied().collect(),
     };
-    let reported = report::report(&hub, &sent).await;
+    let reported = report::report(&hub, &sent, &receiver).await;
     faults.extend(hub.child.stop());
     reported?;
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }

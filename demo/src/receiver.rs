@@ -1,0 +1,168 @@
+//! Somebody who is told of incidents: a receiver of signed webhooks (Standard Webhooks), as an incident-response system would be.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::hmac;
+use serde_json::Value;
+
+use crate::Result;
+
+/// What it was told.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    /// Of which incident.
+    pub(crate) incident: u64,
+    /// `incident.trigger`, `incident.resolve`, …
+    pub(crate) what: String,
+}
+
+/// The receiver.
+#[derive(Clone, Debug)]
+pub(crate) struct Receiver {
+    pub(crate) port: u16,
+    heard: Arc<Mutex<Heard>>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    /// By `webhook-id`: what comes again comes under the same.
+    told: BTreeMap<String, Told>,
+    /// Messages with a bad signature.
+    forged: u64,
+}
+
+impl Receiver {
+    /// Listens; writes the secret that messages are to be signed with.
+    pub(crate) async fn start(folder: &Path) -> Result<Receiver> {
+        let mut secret = [0; 32];
+        let random = ring::rand::SystemRandom::new();
+        ring::rand::SecureRandom::fill(&random, &mut secret).map_err(|_| "no random bytes".to_owned())?;
+        let path = folder.join("webhook-secret");
+        std::fs::write(&path, format!("whsec_{}\n", STANDARD.encode(secret)))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let key = Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret));
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.map_err(|error| error.to_string())?;
+        let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+        let receiver = Receiver { port, heard: Arc::default() };
+        let heard = Arc::clone(&receiver.heard);
+        let take = move |headers: HeaderMap, body: Bytes| {
+            let status = hear(&heard, &key, &headers, &body);
+            async move { status }
+        };
+        let app = Router::new().route("/", post(take));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Ok(receiver)
+    }
+
+    /// The alerts file of the hub: teams have routes of their own, and this receiver hears all.
+    pub(crate) fn write_alerts_file(&self, folder: &Path) -> Result<()> {
+        let text = format!(
+            "teams:
+  shop: [edge, orders, catalogue]
+  money: [payment]
+  growth: [recommend, notify]
+route:
+  group_by: [service, client.address, user.id, network.peer.address]
+  group_wait: 1s
+  group_interval: 10s
+  receivers: [console]
+  routes:
+    - {{ name: shop, matchers: ['team=\"shop\"'] }}
+    - {{ name: money, matchers: ['team=\"money\"'] }}
+    - {{ name: growth, matchers: ['team=\"growth\"'] }}
+receivers:
+  - name: console
+    webhook: {{ url: \"http://127.0.0.1:{}/\", secret_file: webhook-secret, allow_plain: true, allow_private: true }}
+",
+            self.port
+        );
+        let path = folder.join("alerts.yaml");
+        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// What it was told, each once.
+    pub(crate) fn told(&self) -> Vec<Told> {
+        self.heard().told.values().cloned().collect()
+    }
+
+    /// Messages that somebody else must have written.
+    pub(crate) fn forged(&self) -> u64 {
+        self.heard().forged
+    }
+
+    fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn hear(heard: &Mutex<Heard>, key: &hmac::Key, headers: &HeaderMap, body: &[u8]) -> StatusCode {
+    let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let id = text("webhook-id");
+    let mut signed = format!("{id}.{}.", text("webhook-timestamp")).into_bytes();
+    signed.extend_from_slice(body);
+    let is_good = text("webhook-signature")
+        .split(' ')
+        .filter_map(|one| one.strip_prefix("v1,"))
+        .any(|tag| STANDARD.decode(tag).is_ok_and(|tag| hmac::verify(key, &signed, &tag).is_ok()));
+    let message: Option<Value> = serde_json::from_slice(body).ok();
+    let Some(message) = message.filter(|_| is_good && !id.is_empty()) else {
+        heard.forged += 1;
+        return StatusCode::UNAUTHORIZED;
+    };
+    let data = message.get("data").cloned().unwrap_or_default();
+    let field =
+        |from: &Value, name: &str| from.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let incident = data.get("incident").and_then(Value::as_u64).unwrap_or(0);
+    let told = Told { incident, what: field(&message, "type") };
+    if !heard.told.contains_key(id) && told.what == "incident.trigger" {
+        println!(
+            "\r         told: incident {incident}, {}: {}",
+            field(&data, "severity"),
+            field(&data, "title")
+        );
+    }
+    heard.told.insert(id.to_owned(), told);
+    StatusCode::NO_CONTENT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_signed_is_heard() {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"secret");
+        let body = br#"{"type":"incident.trigger","data":{"incident":7}}"#;
+        let sign = |text: &[u8]| format!("v1,{}", STANDARD.encode(hmac::sign(&key, text)));
+        let good = sign(&[&b"k-1.5."[..], body].concat());
+        for (id, signature, want) in [
+            ("k-1", good.clone(), 204),
+            ("k-1", format!("v1a,xx {good}"), 204),
+            ("k-2", good.clone(), 401),
+            ("k-1", sign(body), 401),
+            ("", sign(&[&b".5."[..], body].concat()), 401),
+        ] {
+            let heard = Mutex::new(Heard::default());
+            let mut headers = HeaderMap::new();
+            for (name, value) in
+                [("webhook-id", id), ("webhook-timestamp", "5"), ("webhook-signature", &signature)]
+            {
+                headers.insert(name, value.parse().unwrap());
+            }
+            assert_eq!(hear(&heard, &key, &headers, body), want, "{id} {signature}");
+            let heard = heard.into_inner().unwrap();
+            assert_eq!((heard.told.len(), heard.forged), if want == 204 { (1, 0) } else { (0, 1) });
+        }
+    }
+}
