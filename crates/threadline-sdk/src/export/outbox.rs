@@ -149,28 +149,40 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a batch into the usual lane.
+    /// Puts a batch into the usual lane; what there is no room for is lost, and counted.
     pub(crate) fn put(&self, batch: Batch) {
+        let records = u64::from(batch.records);
+        if let Err(loss) = self.try_put(batch) {
+            self.losses.add(loss, records);
+        }
+    }
+
+    /// Puts a batch into the usual lane.
+    ///
+    /// # Errors
+    /// Why there is no room for it.
+    pub(crate) fn try_put(&self, batch: Batch) -> Result<(), Loss> {
         let mut state = self.state();
         let away = state.away;
         let lane = &mut state.usual;
         let room = if lane.spool.is_some() { MEMORY_BYTES } else { MEMORY_BYTES_NO_DISK };
         let fits = lane.memory_bytes + batch.payload.len() <= room;
-        let records = u64::from(batch.records);
         if batch.payload.len() > PAYLOAD_BYTES_MAX {
-            self.losses.add(Loss::TooLarge, records);
-        } else if fits && !lane.on_disk() && !(away && lane.spool.is_some()) {
+            return Err(Loss::TooLarge);
+        }
+        if fits && !lane.on_disk() && !(away && lane.spool.is_some()) {
             lane.push(batch);
         } else {
             match lane.spool.as_mut().map(|spool| spool.append(&batch)) {
                 Some(Ok(())) => {}
                 // The disk failed, not the bound: memory is better than nothing, as long as it comes after what is on disk.
                 Some(Err(Refused::Disk(_))) if fits && !lane.on_disk() => lane.push(batch),
-                _ => self.losses.add(Loss::Unreachable, records),
+                _ => return Err(Loss::Unreachable),
             }
         }
         drop(state);
         self.changed.notify_all();
+        Ok(())
     }
 
     /// Puts a batch into the audit lane: onto disk before this returns, where there is one.

@@ -137,16 +137,20 @@ impl Pipeline {
         }
     }
 
-    /// Says what was lost since it was last said. Whether anything was.
+    /// Says what was lost since it was last said, and is said now. What cannot be said now is said later.
     fn tell(&self) -> bool {
         let now = opentelemetry::time::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        let lost = self.losses.take();
-        for &(loss, count) in &lost {
-            warn_lost(loss, count);
-            self.outbox.put(self.encoder.dropped(loss, count, self.queue.next_log(), now));
+        let mut told = false;
+        for (loss, count) in self.losses.take() {
+            if self.outbox.try_put(self.encoder.dropped(loss, count, self.queue.next_log(), now)).is_ok() {
+                warn_lost(loss, count);
+                told = true;
+            } else {
+                self.losses.add(loss, count);
+            }
         }
-        !lost.is_empty()
+        told
     }
 
     /// Sends what is encoded, again and again.
