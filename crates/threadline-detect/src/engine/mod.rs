@@ -831,15 +831,14 @@ impl<'a> Columns<'a> {
         let seq = self.seq.get(row).unwrap_or_else(|| last.saturating_add(1).max(0));
         let ts_us = self.ts.get(row).unwrap_or(0);
         let arrival_us = self.arrival.get(row).unwrap_or(ts_us);
-        let event = Event {
+        Event {
             table: self.table,
             seq,
             time_us: ts_us.min(arrival_us),
             arrival_us,
             trace_id: self.view.trace_id(row),
             span_id: self.view.span_id(row),
-        };
-        event
+        }
     }
 
     fn is_finding(&self, row: usize) -> bool {
