@@ -328,6 +328,10 @@ impl<'o> Assembly<'o> {
             }
             expr = expr.and(Expr::Not(Box::new(excepted)));
         }
+        if let Some(finder @ Finder::Absence { .. }) = &rule.extension.finder {
+            // A finding of what did not come knows its group alone.
+            suppresses_within(&rule.extension, finder.group_by(), line)?;
+        }
         let tables = tables(&original);
         let part = match &rule.extension.finder {
             Some(Finder::Ratio { of, .. }) => {
@@ -447,6 +451,7 @@ impl<'o> Assembly<'o> {
             group_fields.push(sources(&correlation.group_by)?);
             value_fields.push(sources(&correlation.fields)?);
         }
+        suppresses_within(&extension, &correlation.group_by, line)?;
         self.named(&meta)?;
         for rule in &rules {
             *self.generates.entry(*rule).or_default() |= correlation.generate;
@@ -490,6 +495,18 @@ impl<'o> Assembly<'o> {
             .iter()
             .position(|known| known.as_ref() == own)
             .map_or(Source::Missing, Source::Group))
+    }
+}
+
+/// Faults when `suppress` tells findings apart by what they do not have.
+fn suppresses_within(extension: &Extension, group_by: &[String], line: usize) -> Result<(), Fault> {
+    let by = extension.suppress.as_ref().map_or(&[][..], |suppress| suppress.by.as_slice());
+    match by.iter().find(|field| !group_by.contains(field)) {
+        Some(field) => Err(Fault::new(
+            line,
+            format!("`suppress` is by `{field}`, which is not in `group-by`: add it there, or leave `by` out"),
+        )),
+        None => Ok(()),
     }
 }
 

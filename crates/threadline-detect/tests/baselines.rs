@@ -284,6 +284,42 @@ fn entities_are_bounded() {
 }
 
 #[test]
+fn a_flood_of_entities_does_not_wait_for_the_end_of_its_window() {
+    let settings = Settings { entities_max: 100, ..Settings::default() };
+    let mut baselines = Baselines::new(settings).unwrap();
+    let paths = SeriesKey::of(Signal::PathsPerSource, "");
+    let mut take =
+        |entity: &str, thing: &str| baselines.observe(&paths, MONDAY_US, Sample::Touched { entity, thing });
+    for n in 0..1_000 {
+        assert_eq!(take(&format!("10.0.0.{n}"), "/"), Taken::Kept);
+    }
+    // Also where the series is known: no entity is longer than a text of a key, of a thing only a hash is kept.
+    assert_eq!(take(&"x".repeat(513), "/"), Taken::Refused);
+    assert_eq!(take("10.1.1.1", &"/x".repeat(1_000)), Taken::Kept);
+    let evicted = baselines.counters().entities_evicted;
+    assert!((901..=910).contains(&evicted), "{evicted}");
+    let bytes = baselines.checkpoint().len();
+    assert!(bytes < 100_000, "{bytes}");
+}
+
+#[test]
+fn samples_far_ahead_fill_nothing() {
+    let at = |minute: i64| MONDAY_US + minute * MINUTE_US;
+    let mut baselines = Baselines::new(Settings::default()).unwrap();
+    baselines.advance(at(0));
+    for ahead in 400..700 {
+        assert_eq!(baselines.observe(&requests(), at(ahead), Sample::Count(1)), Taken::Refused, "{ahead}");
+    }
+    assert_eq!(baselines.observe(&requests(), at(0), Sample::Count(1)), Taken::Kept);
+    // Before the first window was closed, among those that are open.
+    let mut baselines = Baselines::new(Settings::default()).unwrap();
+    assert_eq!(baselines.observe(&requests(), at(0), Sample::Count(1)), Taken::Kept);
+    assert_eq!(baselines.observe(&requests(), at(300), Sample::Count(1)), Taken::Refused);
+    assert_eq!(baselines.observe(&requests(), at(-300), Sample::Count(1)), Taken::Refused);
+    assert_eq!(baselines.observe(&requests(), at(-200), Sample::Count(1)), Taken::Kept);
+}
+
+#[test]
 fn settings_that_make_no_sense_are_refused() {
     let error = Baselines::new(Settings { persistence_of: 4, ..Settings::default() }).unwrap_err();
     assert_eq!(error.to_string(), "persistence_of must be from 1 to persistence_windows");

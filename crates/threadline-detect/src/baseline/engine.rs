@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::anomaly::{self, Anomaly, Told};
-use super::fanout::Fanout;
+use super::fanout::{Age, Fanout};
 use super::key::{SeriesKey, Signal};
 use super::series::{Sample, Series, Verdict};
 use super::settings::{Settings, SettingsError};
@@ -14,8 +14,8 @@ use crate::checkpoint::{Reader, RestoreError, Writer};
 
 const MAGIC: [u8; 4] = *b"TLBL";
 const VERSION: u16 = 1;
-/// Windows that may be open at a time: samples that are further ahead are refused.
-const AHEAD_MAX: usize = 256;
+/// How many windows a sample may lie ahead of the oldest that can be open: those further ahead are refused.
+const AHEAD_MAX: i64 = 256;
 const DAY_US: i64 = 86_400_000_000;
 
 /// What became of a sample.
@@ -25,7 +25,7 @@ pub enum Taken {
     Kept,
     /// Its window is closed.
     Late,
-    /// It is too far ahead of the oldest open window, is no sample of its series, or its texts are too long.
+    /// It is too far ahead of the windows that are closed, is no sample of its series, or its texts are too long.
     Refused,
 }
 
@@ -52,6 +52,10 @@ pub struct Counters {
 
 type Map<V> = HashMap<SeriesKey, V, FxBuildHasher>;
 
+fn held(fanouts: &Map<Fanout>) -> usize {
+    fanouts.values().map(Fanout::entities).sum()
+}
+
 /// The baselines of all series.
 #[derive(Clone, Debug)]
 pub struct Baselines {
@@ -63,6 +67,8 @@ pub struct Baselines {
     open: BTreeSet<i64>,
     /// Starts below this are closed, µs.
     closed_us: i64,
+    /// Entities that fan-outs hold. Follows from them, not stored.
+    entities: usize,
     counters: Counters,
 }
 
@@ -79,6 +85,7 @@ impl Baselines {
             fanouts: Map::default(),
             open: BTreeSet::new(),
             closed_us: i64::MIN,
+            entities: 0,
             counters: Counters::default(),
         })
     }
@@ -111,17 +118,24 @@ impl Baselines {
             self.counters.late += 1;
             return Taken::Late;
         }
-        let known = self.open.contains(&window_us);
-        let taken = (known || self.open.len() < AHEAD_MAX) && self.take(key, window_us, sample);
-        if !taken {
+        if !self.is_near(window_us) || !self.take(key, window_us, sample) {
             self.counters.refused += 1;
             return Taken::Refused;
         }
-        if !known {
-            self.open.insert(window_us);
-        }
+        self.open.insert(window_us);
         self.counters.kept += 1;
         Taken::Kept
+    }
+
+    /// Whether a window may be open beside those that are: what is far ahead would stay open for long.
+    fn is_near(&self, window_us: i64) -> bool {
+        let reach_us = AHEAD_MAX * self.settings.window_us();
+        if self.closed_us > i64::MIN {
+            return window_us.saturating_sub(self.closed_us) < reach_us;
+        }
+        let first = self.open.first().map_or(window_us, |first| window_us.min(*first));
+        let last = self.open.last().map_or(window_us, |last| window_us.max(*last));
+        last.saturating_sub(first) < reach_us
     }
 
     fn take(&mut self, key: &SeriesKey, window_us: i64, sample: Sample<'_>) -> bool {
@@ -129,17 +143,26 @@ impl Baselines {
             matches!(key.signal, Signal::PathsPerSource | Signal::UsersPerSource | Signal::SourcesPerUser);
         match (fan, sample) {
             (true, Sample::Touched { entity, thing }) => {
-                if let Some(fanout) = self.fanouts.get_mut(key) {
-                    fanout.take(window_us, entity, thing);
-                    return true;
-                }
-                if !key.fits() || entity.len() > SeriesKey::TEXT_MAX {
+                // The thing may be as long as it likes: of it a hash is kept.
+                if entity.len() > SeriesKey::TEXT_MAX {
                     return false;
                 }
-                let mut fanout = Fanout::new(window_us);
-                fanout.take(window_us, entity, thing);
-                self.fanouts.insert(key.clone(), fanout);
-                self.bound_series();
+                let is_new = if let Some(fanout) = self.fanouts.get_mut(key) {
+                    fanout.take(window_us, entity, thing)
+                } else {
+                    if !key.fits() {
+                        return false;
+                    }
+                    let mut fanout = Fanout::new(window_us);
+                    fanout.take(window_us, entity, thing);
+                    self.fanouts.insert(key.clone(), fanout);
+                    self.bound_series();
+                    true
+                };
+                if is_new {
+                    self.entities += 1;
+                    self.bound_entities();
+                }
                 true
             }
             (true, _) | (false, Sample::Touched { .. }) => false,
@@ -217,6 +240,7 @@ impl Baselines {
         self.counters.anomalies += found.len() as u64;
         self.counters.windows += 1;
         self.expire(window_us);
+        self.entities = held(&self.fanouts);
         self.bound_entities();
     }
 
@@ -247,25 +271,26 @@ impl Baselines {
             }
             self.counters.series_evicted += 1;
         }
+        self.entities = held(&self.fanouts);
     }
 
+    /// Makes room among the entities likewise, of all fan-outs together: also while windows are open, because a flood of
+    /// addresses does not wait for their end.
     fn bound_entities(&mut self) {
         let max = self.settings.entities_max;
-        let held = |fanouts: &Map<Fanout>| fanouts.values().map(Fanout::entities).sum::<usize>();
-        let mut over = held(&self.fanouts).saturating_sub(max);
-        while over > 0 {
-            let largest = self
-                .fanouts
-                .iter_mut()
-                .max_by(|(a_key, a), (b_key, b)| (a.entities(), *a_key).cmp(&(b.entities(), *b_key)));
-            let Some((_, largest)) = largest else { return };
-            let shed = largest.shed(over.min(largest.entities() / 16 + 1));
-            if shed == 0 {
-                return;
-            }
-            self.counters.entities_evicted += shed as u64;
-            over = over.saturating_sub(shed);
+        if self.entities <= max {
+            return;
         }
+        let bucket_us = self.settings.window_us() * i64::from(self.settings.fanout_windows);
+        let mut ages: Vec<Age> = Vec::with_capacity(self.entities);
+        self.fanouts.values().for_each(|fanout| fanout.ages(bucket_us, &mut ages));
+        let surplus = (ages.len().saturating_sub(max) + max / 16).min(ages.len());
+        let Some(last) = surplus.checked_sub(1) else { return };
+        let (_, oldest, _) = ages.select_nth_unstable(last);
+        let oldest = *oldest;
+        let shed: usize = self.fanouts.values_mut().map(|fanout| fanout.shed(bucket_us, oldest)).sum();
+        self.counters.entities_evicted += shed as u64;
+        self.entities = self.entities.saturating_sub(shed);
     }
 
     /// All that is known, as bytes.
@@ -342,10 +367,12 @@ impl Baselines {
         from.end()?;
         let settings_hold = settings.check();
         settings_hold.map_err(|error| RestoreError::Settings(error.name))?;
+        let fanouts: Map<Fanout> = fanouts.into_iter().collect();
         Ok(Baselines {
             settings,
             series: series.into_iter().collect(),
-            fanouts: fanouts.into_iter().collect(),
+            entities: held(&fanouts),
+            fanouts,
             open,
             closed_us,
             counters,

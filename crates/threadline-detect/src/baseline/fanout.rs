@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::anomaly::Phase;
 use super::calibration::{Calibration, LEARN};
@@ -29,6 +30,13 @@ const OWN_DISPERSION: f64 = 4.0;
 const IDLE_MAX: i64 = 144;
 
 type Map<V> = HashMap<Box<str>, V, FxBuildHasher>;
+
+/// When an entity was last seen: the bucket, and within it in an order of no meaning that is the same in every run.
+pub(super) type Age = (i64, u64);
+
+fn age(bucket: i64, name: &str) -> Age {
+    (bucket, xxh3_64(name.as_bytes()))
+}
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Entity {
@@ -74,15 +82,18 @@ impl Fanout {
         self.entities.len() + self.open.values().map(Map::len).sum::<usize>()
     }
 
-    pub(super) fn take(&mut self, window_us: i64, entity: &str, thing: &str) {
+    /// Takes a sample; whether its entity was not yet in that window.
+    pub(super) fn take(&mut self, window_us: i64, entity: &str, thing: &str) -> bool {
         self.last_us = self.last_us.max(window_us);
         let window = self.open.entry(window_us).or_default();
         if let Some(set) = window.get_mut(entity) {
-            return set.insert(thing.as_bytes());
+            set.insert(thing.as_bytes());
+            return false;
         }
         let mut set = HyperLogLog::new();
         set.insert(thing.as_bytes());
         window.insert(entity.into(), set);
+        true
     }
 
     pub(super) fn close(
@@ -182,21 +193,24 @@ impl Fanout {
         self.entities.retain(|_, entity| bucket.saturating_sub(entity.last) <= IDLE_MAX);
     }
 
-    /// Forgets the entities that were quiet for longest, `count` of them at least where there are so many.
-    pub(super) fn shed(&mut self, count: usize) -> usize {
-        let mut ages: Vec<(i64, Box<str>)> =
-            self.entities.iter().map(|(name, entity)| (entity.last, name.clone())).collect();
-        ages.sort_unstable();
-        let gone =
-            ages.into_iter().take(count).filter(|(_, name)| self.entities.remove(name).is_some()).count();
-        if gone > 0 {
-            return gone;
+    /// Of each entity when it was last seen.
+    pub(super) fn ages(&self, bucket_us: i64, out: &mut Vec<Age>) {
+        out.extend(self.entities.iter().map(|(name, entity)| age(entity.last, name)));
+        for (window_us, window) in &self.open {
+            let bucket = window_us.div_euclid(bucket_us);
+            out.extend(window.keys().map(|name| age(bucket, name)));
         }
-        // Nothing but open windows: those who came in the newest.
-        let Some(mut newest) = self.open.last_entry() else { return 0 };
-        let mut names: Vec<Box<str>> = newest.get().keys().cloned().collect();
-        names.sort_unstable();
-        names.iter().take(count).filter(|name| newest.get_mut().remove(*name).is_some()).count()
+    }
+
+    /// Forgets the entities that were last seen at `oldest` or before; how many.
+    pub(super) fn shed(&mut self, bucket_us: i64, oldest: Age) -> usize {
+        let before = self.entities();
+        self.entities.retain(|name, entity| age(entity.last, name) > oldest);
+        for (window_us, window) in &mut self.open {
+            let bucket = window_us.div_euclid(bucket_us);
+            window.retain(|name, _| age(bucket, name) > oldest);
+        }
+        before - self.entities()
     }
 
     pub(super) fn write(&self, out: &mut Writer) {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::state::{Group, Kind, Missing, SEPARATOR, Slot};
-use super::{Engine, Event, Found, Limits, about, entities_of, group_key, quiet_by};
+use super::state::{Group, Kind, Missing, SEPARATOR, Slot, join};
+use super::{Engine, Event, Found, Limits, about, entities_of, group_key, quiet_of, text_of, value_of};
 use crate::finding::{Entity, Finding};
 use crate::matcher::Row;
 use crate::rules::{Body, NamedField, RuleId, RuleSet};
@@ -61,9 +61,8 @@ pub(super) fn due_us(rules: &RuleSet, group: &Group, hearing_since_us: i64) -> O
 
 /// The values of fields, `None` when one is missing.
 fn label(fields: &[NamedField], row: &Row<'_>) -> Option<String> {
-    let values: Option<Vec<String>> =
-        fields.iter().map(|field| row.get(field.id).map(|value| value.text().into_owned())).collect();
-    Some(values?.join(&SEPARATOR.to_string()))
+    let values: Option<Vec<String>> = fields.iter().map(|field| text_of(row, field)).collect();
+    Some(join(values?))
 }
 
 impl Engine {
@@ -163,7 +162,7 @@ impl Engine {
                 return;
             }
         };
-        let quiet = quiet_by(&compiled.extension.suppress, &compiled.suppress_by, row);
+        let quiet = quiet_of(compiled, &entity, |field| text_of(row, field));
         self.find(rules, rule, found, quiet, out);
     }
 
@@ -309,23 +308,17 @@ impl Engine {
             self.put(key, seed, rule, entity, kind);
             return;
         };
-        let gap = self.memory.groups.change(slot, |group| {
-            let Kind::Sequence { highest, last_us, missing } = &mut group.kind else { return None };
+        let dropped = self.memory.groups.change(slot, |group| {
+            let Kind::Sequence { highest, last_us, missing } = &mut group.kind else { return 0 };
             *last_us = (*last_us).max(time_us);
             if number > *highest {
                 let gap =
                     Missing { from: *highest + 1, to: number - 1, due_us: time_us.saturating_add(timespan_us) };
                 *highest = number;
-                if gap.from > gap.to {
-                    return None;
+                if gap.from <= gap.to {
+                    missing.push(gap);
                 }
-                if missing.len() >= GAPS_MAX {
-                    missing.remove(0);
-                }
-                missing.push(gap);
-                return Some(gap.due_us);
-            }
-            if let Some(at) = missing.iter().position(|gap| (gap.from..=gap.to).contains(&number)) {
+            } else if let Some(at) = missing.iter().position(|gap| (gap.from..=gap.to).contains(&number)) {
                 let gap = missing.remove(at);
                 for (from, to) in [(gap.from, number - 1), (number + 1, gap.to)] {
                     if from <= to {
@@ -338,14 +331,15 @@ impl Engine {
                 *highest = number;
                 missing.clear();
             }
-            None
+            let surplus = missing.len().saturating_sub(GAPS_MAX);
+            missing.drain(..surplus);
+            surplus as u64
         });
-        if gap.flatten().is_some() {
-            self.schedule(rules, slot);
-        }
+        self.stats.dropped += dropped.unwrap_or(0);
+        self.schedule(rules, slot);
     }
 
-    /// Looks at a group that was due then. What has since been put off is scheduled again.
+    /// Looks at a group that was due then.
     pub(super) fn overdue(&mut self, rules: &RuleSet, slot: Slot, due_us: i64, out: &mut Vec<Finding>) {
         let Some(group) = self.memory.groups.get(slot) else { return };
         let rule = group.rule;
@@ -398,7 +392,6 @@ impl Engine {
         if changed.is_none() {
             return;
         }
-        self.schedule(rules, slot);
         for (first, second, own_due_us, explanation, count) in all {
             // Not of when it was noticed: a hub that was away in between notices later.
             let mut identity = fold(&label).into_owned().into_bytes();
@@ -416,16 +409,15 @@ impl Engine {
                 folded: 0,
                 explanation,
             };
-            let quiet = compiled.extension.suppress.as_ref().map(|suppress| (label.clone(), suppress.for_us));
+            let quiet = quiet_of(compiled, &label, |field| value_of(&found.entities, field));
             self.find(rules, rule, found, quiet, out);
         }
     }
 }
 
 fn named(fields: &[NamedField], row: &Row<'_>) -> Vec<Entity> {
-    let entity = |field: &NamedField| {
-        Some(Entity { field: Arc::clone(&field.name), value: row.get(field.id)?.text().into_owned() })
-    };
+    let entity =
+        |field: &NamedField| Some(Entity { field: Arc::clone(&field.name), value: text_of(row, field)? });
     fields.iter().filter_map(entity).collect()
 }
 

@@ -33,13 +33,12 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use crate::finding::{EVENT_NAME, EVIDENCE_MAX, Entity, Evidence, Finding, FindingId, SERVICE};
 use crate::matcher::{Row, RuleIndex, Scratch};
-use crate::rules::{Body, Correlated, Role, RuleId, RuleSet, Source};
+use crate::rules::{Body, Compiled, Correlated, NamedField, Role, RuleId, RuleSet, Source};
 use crate::sigma::correlation::{Kind as CorrelationKind, When};
-use crate::sigma::extension::Suppress;
 use crate::text::{fold, show_duration, show_time};
 pub use checkpoint::Restored;
-use state::{Group, Groups, Kind, SEPARATOR, Slot};
-use window::{Entry, Judgement, NO_VALUE, Timing};
+use state::{Group, Groups, Kind, SEPARATOR, Slot, join};
+use window::{Added, Entry, Judgement, NO_VALUE, Timing};
 
 /// How far risk reaches back, µs.
 const RISK_US: i64 = 86_400_000_000;
@@ -84,7 +83,7 @@ pub struct Stats {
     pub ungrouped: u64,
     /// Groups evicted because a bound was hit.
     pub evicted: u64,
-    /// Hits dropped from windows that were full.
+    /// Hits dropped from windows that were full, and numbers' gaps where there were too many.
     pub dropped: u64,
 }
 
@@ -102,9 +101,9 @@ pub struct Engine {
 #[derive(Debug, Default)]
 struct Memory {
     groups: Groups,
-    /// Anchors to judge when the watermark has passed. Rebuilt from groups, not stored.
-    due: BinaryHeap<Reverse<(i64, u128, Slot, i64)>>,
-    /// Silences and missing numbers to look at. Likewise.
+    /// Groups with an anchor to judge when the watermark has passed. Rebuilt from groups, not stored.
+    due: BinaryHeap<Reverse<(i64, u128, Slot)>>,
+    /// Groups with silences and missing numbers to look at. Likewise.
     overdue: BinaryHeap<Reverse<(i64, u128, Slot)>>,
     /// Latest event time.
     latest_us: i64,
@@ -114,6 +113,20 @@ struct Memory {
     resumed: Vec<i64>,
     /// Last sequence number, logs and spans.
     position: [i64; 2],
+}
+
+impl Memory {
+    /// Sees to it that a group is looked at then, or before. What stood on the heap for later is passed over.
+    fn wake(&mut self, slot: Slot, due_us: i64) {
+        let Some(group) = self.groups.earlier(slot, due_us) else { return };
+        let entry = Reverse((due_us, group.key, slot));
+        let heap = if matches!(group.kind, Kind::Window { .. }) { &mut self.due } else { &mut self.overdue };
+        heap.push(entry);
+        // Of groups that are gone, or were put off, at most as many as there are groups.
+        if heap.len() > 2 * self.groups.len() + 1024 {
+            heap.retain(|Reverse((due_us, _, slot))| self.groups.is_due(*slot, *due_us));
+        }
+    }
 }
 
 /// A record or anchor on its way through rules.
@@ -249,18 +262,22 @@ impl Engine {
 
     /// The riskiest entities with their risk of the last day, at most `max`.
     pub fn risks(&self, max: usize) -> Vec<(Entity, u32)> {
-        let mut out: Vec<(Entity, u32)> = Vec::new();
-        for (_, group) in self.memory.groups.iter() {
-            if let Kind::Risk { hours } = &group.kind
-                && let Some((field, value)) = group.label.split_once(SEPARATOR)
-            {
-                let total = risk_total(hours, self.memory.latest_us);
-                out.push((Entity { field: field.into(), value: value.to_owned() }, total));
-            }
+        let risk = |group: &'_ Group| match &group.kind {
+            Kind::Risk { hours } => risk_total(hours, self.memory.latest_us),
+            _ => 0,
+        };
+        let mut all: Vec<(Reverse<u32>, &str)> =
+            self.memory.groups.risks().map(|group| (Reverse(risk(group)), &*group.label)).collect();
+        if all.len() > max {
+            all.select_nth_unstable(max);
+            all.truncate(max);
         }
-        out.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        out.truncate(max);
-        out
+        all.sort_unstable();
+        let entity = |(Reverse(total), label): (Reverse<u32>, &str)| {
+            let (field, value) = label.split_once(SEPARATOR)?;
+            Some((Entity { field: field.into(), value: value.to_owned() }, total))
+        };
+        all.into_iter().filter_map(entity).collect()
     }
 
     fn record(
@@ -321,18 +338,20 @@ impl Engine {
         match &compiled.extension.finder {
             Some(finder) => self.beyond(rules, rule, finder, event, row, part, out),
             None if compiled.generates => {
+                let entities = entities_of(rules, rule, row);
+                let group = join(entities.iter().flat_map(|entity| [&*entity.field, entity.value.as_str()]));
+                let quiet = quiet_of(compiled, &group, |field| text_of(row, field));
                 let found = Found {
                     identity: event.key().to_le_bytes().to_vec(),
                     time_us: event.time_us,
                     since_us: event.time_us,
-                    entities: entities_of(rules, rule, row),
+                    entities,
                     observed: None,
                     evidence: vec![event.evidence()],
                     evidence_count: 1,
                     folded: 0,
                     explanation: String::new(),
                 };
-                let quiet = quiet_by(&compiled.extension.suppress, &compiled.suppress_by, row);
                 self.find(rules, rule, found, quiet, out);
             }
             None => {}
@@ -376,18 +395,22 @@ impl Engine {
         });
         let added = self.memory.groups.change(at, |group| match &mut group.kind {
             Kind::Window { entries, .. } => correlation.add(entries, entry, keep_from_us),
-            _ => None,
+            _ => Added::Known,
         });
-        let Some((_, dropped)) = added.flatten() else { return };
-        self.stats.dropped += dropped;
-        match correlation.timing() {
-            Timing::AtOnce => self.judge_near(rules, rule, at, event, depth, out),
-            Timing::Settled => self.memory.due.push(Reverse((event.time_us, key, at, entry.seq))),
-            Timing::Ahead if correlation.anchors(&entry) => {
-                let over_us = event.time_us.saturating_add(correlation.timespan_us);
-                self.memory.due.push(Reverse((over_us, key, at, entry.seq)));
+        match added {
+            None | Some(Added::Known) => return,
+            Some(Added::Full) => {
+                self.stats.dropped += 1;
+                return;
             }
-            Timing::Ahead => {}
+            Some(Added::New { dropped }) => self.stats.dropped += dropped,
+        }
+        match correlation.due_us(&entry) {
+            None if correlation.timing() == Timing::AtOnce => {
+                self.judge_near(rules, rule, at, event, depth, out);
+            }
+            None => {}
+            Some(due_us) => self.memory.wake(at, due_us),
         }
     }
 
@@ -521,45 +544,58 @@ impl Engine {
             evidence,
             folded: u64::from(folded),
         };
-        let quiet = compiled.extension.suppress.as_ref().map(|suppress| {
-            let of = |field: &crate::rules::NamedField| found.entities.iter().find(|e| e.field == field.name);
-            let by: Vec<&str> = compiled.suppress_by.iter().filter_map(of).map(|e| e.value.as_str()).collect();
-            (by.join(&SEPARATOR.to_string()), suppress.for_us)
-        });
+        let quiet = quiet_of(compiled, &label, |field| value_of(&found.entities, field));
         self.find(rules, rule, found, quiet, out);
     }
 
     /// Judges what is due: anchors by the watermark; silences and missing numbers by the time of arrival. Then forgets.
     fn settle(&mut self, rules: &RuleSet, out: &mut Vec<Finding>) {
         let watermark_us = self.memory.latest_us.saturating_sub(self.limits.lateness_us);
-        while let Some(Reverse((due_us, _, at, seq))) = self.memory.due.peek().copied() {
+        while let Some(Reverse((due_us, _, at))) = self.memory.due.peek().copied() {
             if due_us >= watermark_us {
                 break;
             }
             self.memory.due.pop();
-            let Some(rule) = self.memory.groups.get(at).map(|group| group.rule) else { continue };
-            let Some(Body::Correlation(correlation)) = rules.rules.get(rule as usize).map(|rule| &rule.body)
-            else {
-                continue;
-            };
-            let anchor_us = match correlation.timing() {
-                Timing::Ahead => due_us.saturating_sub(correlation.timespan_us),
-                _ => due_us,
-            };
-            self.judge(rules, rule, at, anchor_us, seq, 0, out);
+            if self.memory.groups.take_due(at, due_us) {
+                self.judge_due(rules, at, due_us, out);
+                self.schedule(rules, at);
+            }
         }
         while let Some(Reverse((due_us, _, at))) = self.memory.overdue.peek().copied() {
             if due_us >= self.memory.now_us {
                 break;
             }
             self.memory.overdue.pop();
-            self.overdue(rules, at, due_us, out);
+            if self.memory.groups.take_due(at, due_us) {
+                self.overdue(rules, at, due_us, out);
+                self.schedule(rules, at);
+            }
         }
         let limits = self.limits;
         let expires = |group: &Group| expires_us(rules, &limits, group);
         // By the watermark: whatever was due before it has been judged.
         self.memory.groups.expire(watermark_us, &expires);
         self.stats.evicted += self.memory.groups.shrink(limits.groups_max, limits.bytes_max, &expires);
+    }
+
+    /// Judges the anchor of a group that was due then.
+    fn judge_due(&mut self, rules: &RuleSet, at: Slot, due_us: i64, out: &mut Vec<Finding>) {
+        let Some(group) = self.memory.groups.get(at) else { return };
+        let rule = group.rule;
+        let (Kind::Window { entries, .. }, Some(Body::Correlation(correlation))) =
+            (&group.kind, rules.rules.get(rule as usize).map(|rule| &rule.body))
+        else {
+            return;
+        };
+        let due = |entry: &&Entry| !entry.judged && correlation.due_us(entry) == Some(due_us);
+        let Some(Entry { time_us, seq, .. }) = entries.iter().find(due).copied() else { return };
+        self.judge(rules, rule, at, time_us, seq, 0, out);
+        // For good, also what came late for a moment that had been judged.
+        self.memory.groups.change(at, |group| {
+            let Kind::Window { entries, .. } = &mut group.kind else { return };
+            let same = |entry: &&mut Entry| entry.time_us == time_us;
+            entries.iter_mut().filter(same).for_each(|entry| entry.judged = true);
+        });
     }
 
     /// Since when the hub has been hearing without a break; `i64::MIN` where it was never away.
@@ -578,34 +614,17 @@ impl Engine {
         slot
     }
 
-    /// Puts what is due of a group onto the heap.
+    /// Puts a group onto the heap for when it is next due.
     fn schedule(&mut self, rules: &RuleSet, slot: Slot) {
         let Some(group) = self.memory.groups.get(slot) else { return };
-        let key = group.key;
-        let body = rules.rules.get(group.rule as usize).map(|rule| &rule.body);
-        match (&group.kind, body) {
+        let due_us = match (&group.kind, rules.rules.get(group.rule as usize).map(|rule| &rule.body)) {
             (Kind::Window { entries, .. }, Some(Body::Correlation(correlation))) => {
-                let after_us = match correlation.timing() {
-                    Timing::AtOnce => return,
-                    Timing::Settled => 0,
-                    Timing::Ahead => correlation.timespan_us,
-                };
-                for entry in entries.iter().filter(|entry| !entry.judged && correlation.anchors(entry)) {
-                    self.memory.due.push(Reverse((
-                        entry.time_us.saturating_add(after_us),
-                        key,
-                        slot,
-                        entry.seq,
-                    )));
-                }
+                entries.iter().filter(|entry| !entry.judged).find_map(|entry| correlation.due_us(entry))
             }
-            (Kind::Alive { .. } | Kind::Sequence { .. }, _) => {
-                let due_us = beyond::due_us(rules, group, self.hearing_since());
-                if let Some(due_us) = due_us {
-                    self.memory.overdue.push(Reverse((due_us, key, slot)));
-                }
-            }
-            _ => {}
+            _ => beyond::due_us(rules, group, self.hearing_since()),
+        };
+        if let Some(due_us) = due_us {
+            self.memory.wake(slot, due_us);
         }
     }
 
@@ -660,11 +679,11 @@ impl Engine {
 
     /// Whether a finding may be made now; how many were folded before it. `None` when it is folded, too.
     fn quiet(&mut self, rule: RuleId, seed: u64, by: &str, for_us: i64, time_us: i64) -> Option<u32> {
-        let label = format!("quiet{SEPARATOR}{by}");
-        let key = group_key(seed, &label);
+        // Under a seed of its own: no group of the rule is taken for it.
+        let key = group_key(!seed, by);
         let until_us = time_us.saturating_add(for_us);
         let Some(slot) = self.memory.groups.find(key) else {
-            self.put(key, seed, rule, &label, Kind::Quiet { until_us, folded: 0 });
+            self.put(key, seed, rule, by, Kind::Quiet { until_us, folded: 0 });
             return Some(0);
         };
         self.memory.groups.change(slot, |group| match &mut group.kind {
@@ -683,7 +702,7 @@ impl Engine {
     /// Adds to an entity's risk; its total.
     fn risk(&mut self, entity: &Entity, risk: u32, time_us: i64) -> u32 {
         const HOUR_US: i64 = 3_600_000_000;
-        let label = format!("{}{SEPARATOR}{}", entity.field, entity.value);
+        let label = join([&*entity.field, entity.value.as_str()]);
         let key = group_key(0, &label);
         let hour = time_us.div_euclid(HOUR_US);
         let slot =
@@ -759,7 +778,7 @@ impl Fields<'_> {
     /// The values of a group; `None` when one is missing.
     fn label(&self, sources: &[Source]) -> Option<String> {
         let values: Option<Vec<String>> = sources.iter().map(|source| self.get(source)).collect();
-        Some(values?.join(&SEPARATOR.to_string()))
+        Some(join(values?))
     }
 
     /// What a correlation computes with.
@@ -832,22 +851,33 @@ impl<'a> Columns<'a> {
 
 fn entities_of(rules: &RuleSet, rule: RuleId, row: &Row<'_>) -> Vec<Entity> {
     let fields = rules.rules.get(rule as usize).map_or(&[][..], |rule| rule.entities.as_slice());
-    let entity = |field: &crate::rules::NamedField| {
-        Some(Entity { field: Arc::clone(&field.name), value: row.get(field.id)?.text().into_owned() })
-    };
+    let entity =
+        |field: &NamedField| Some(Entity { field: Arc::clone(&field.name), value: text_of(row, field)? });
     fields.iter().filter_map(entity).collect()
 }
 
-fn quiet_by(
-    suppress: &Option<Suppress>,
-    fields: &[crate::rules::NamedField],
-    row: &Row<'_>,
+/// The text of a record's field.
+fn text_of(row: &Row<'_>, field: &NamedField) -> Option<String> {
+    row.get(field.id).map(|value| value.text().into_owned())
+}
+
+fn value_of(entities: &[Entity], field: &NamedField) -> Option<String> {
+    entities.iter().find(|entity| entity.field == field.name).map(|entity| entity.value.clone())
+}
+
+/// For whom a rule is quiet after a finding, and how long: for what has the same values in the fields of `suppress`, or for
+/// the finding's own group.
+fn quiet_of(
+    compiled: &Compiled,
+    group: &str,
+    value: impl Fn(&NamedField) -> Option<String>,
 ) -> Option<(String, i64)> {
-    let suppress = suppress.as_ref()?;
-    let value =
-        |field: &crate::rules::NamedField| row.get(field.id).map(|v| v.text().into_owned()).unwrap_or_default();
-    let by: Vec<String> = fields.iter().map(value).collect();
-    Some((by.join(&SEPARATOR.to_string()), suppress.for_us))
+    let suppress = compiled.extension.suppress.as_ref()?;
+    let by = match compiled.suppress_by.as_slice() {
+        [] => group.to_owned(),
+        fields => join(fields.iter().map(|field| value(field).unwrap_or_default())),
+    };
+    Some((by, suppress.for_us))
 }
 
 fn evidence(entries: &[Entry], judgement: &Judgement) -> Vec<Evidence> {

@@ -7,11 +7,26 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use hashbrown::HashTable;
+use rustc_hash::FxHashSet;
 
 use super::window::Entry;
 
 /// Between values of a group's fields.
 pub(crate) const SEPARATOR: char = '\u{1f}';
+
+/// Values as one text that can be split again: a value with the separator in it forges neither entity nor group.
+pub(crate) fn join<V: AsRef<str>>(values: impl IntoIterator<Item = V>) -> String {
+    let mut out = String::new();
+    for (at, value) in values.into_iter().enumerate() {
+        if at > 0 {
+            out.push(SEPARATOR);
+        }
+        let value = value.as_ref();
+        let chars = value.chars().map(|c| if c == SEPARATOR { char::REPLACEMENT_CHARACTER } else { c });
+        if value.contains(SEPARATOR) { out.extend(chars) } else { out.push_str(value) }
+    }
+    out
+}
 
 /// Bytes that a group takes beside its label and entries: itself, its places in the index and the heap.
 const GROUP_BYTES: usize = std::mem::size_of::<Group>() + 16 + 12 + 16;
@@ -28,6 +43,8 @@ pub(crate) struct Group {
     /// Values of the fields.
     pub(crate) label: Box<str>,
     pub(crate) kind: Kind,
+    /// When it is next looked at though no record comes; `i64::MAX`: not. It follows from the kind, and is not stored.
+    due_us: i64,
     bytes: usize,
 }
 
@@ -88,6 +105,8 @@ pub(crate) struct Groups {
     index: HashTable<u32>,
     /// When each group may be forgotten, at the earliest. One entry a group.
     expiry: BinaryHeap<Reverse<(i64, Slot)>>,
+    /// Those of kind `Risk`, by place.
+    risks: FxHashSet<u32>,
     bytes: usize,
     generations: u32,
 }
@@ -127,7 +146,8 @@ impl Groups {
         let generation = self.generations;
         let bytes = GROUP_BYTES + label.len() + kind.bytes();
         self.bytes += bytes;
-        let group = Group { key, seed, rule, generation, label: label.into(), kind, bytes };
+        let is_risk = matches!(kind, Kind::Risk { .. });
+        let group = Group { key, seed, rule, generation, label: label.into(), kind, due_us: i64::MAX, bytes };
         let at = match self.free.pop() {
             Some(at) => {
                 if let Some(slot) = self.slots.get_mut(at as usize) {
@@ -144,9 +164,41 @@ impl Groups {
         self.index.insert_unique(key as u64, at, |at| {
             slots.get(*at as usize).and_then(Option::as_ref).map_or(0, |group| group.key as u64)
         });
+        if is_risk {
+            self.risks.insert(at);
+        }
         let slot = Slot { at, generation };
         self.expiry.push(Reverse((expires_us, slot)));
         slot
+    }
+
+    /// Has a group looked at then; the group, where that is earlier than it would have been.
+    pub(crate) fn earlier(&mut self, slot: Slot, due_us: i64) -> Option<&Group> {
+        let group = self.slots.get_mut(slot.at as usize)?.as_mut()?;
+        if group.generation != slot.generation || due_us >= group.due_us {
+            return None;
+        }
+        group.due_us = due_us;
+        Some(group)
+    }
+
+    /// Whether a group is to be looked at then.
+    pub(crate) fn is_due(&self, slot: Slot, due_us: i64) -> bool {
+        self.get(slot).is_some_and(|group| group.due_us == due_us)
+    }
+
+    /// Likewise; from then on it is not to be looked at any more.
+    pub(crate) fn take_due(&mut self, slot: Slot, due_us: i64) -> bool {
+        let is_due = self.is_due(slot, due_us);
+        if is_due && let Some(Some(group)) = self.slots.get_mut(slot.at as usize) {
+            group.due_us = i64::MAX;
+        }
+        is_due
+    }
+
+    /// Groups of kind `Risk`, in no order.
+    pub(crate) fn risks(&self) -> impl Iterator<Item = &Group> {
+        self.risks.iter().filter_map(|at| self.slots.get(*at as usize)?.as_ref())
     }
 
     /// Changes a group.
@@ -168,6 +220,7 @@ impl Groups {
         if let Ok(entry) = self.index.find_entry(group.key as u64, |at| *at == slot.at) {
             entry.remove();
         }
+        self.risks.remove(&slot.at);
         self.free.push(slot.at);
         self.bytes -= group.bytes;
         Some(group)

@@ -145,6 +145,13 @@ fn correlations_find_windows() {
         ),
         ("type: temporal, rules: [a, b], timespan: 10s, condition: a or b", "0:b", vec![0.0]),
         ("type: temporal, rules: [a, b], timespan: 10s, condition: a and b", "0:b 1:a", vec![1.0]),
+        ("type: temporal, rules: [a, b], timespan: 10s, condition: 1 of them", "0:b", vec![0.0]),
+        ("type: temporal, rules: [a, b, c], timespan: 10s, condition: all of them", "0:b 1:a 2:c", vec![2.0]),
+        (
+            "type: temporal, rules: [a, b, c], timespan: 10s, condition: c and not 1 of a*",
+            "0:c 20:c 21:a 300:b",
+            vec![10.0],
+        ),
         // With `not` the window lies after the hit that is asked for.
         (
             "type: temporal, rules: [a, b], timespan: 10s, condition: a and not b",
@@ -209,6 +216,47 @@ correlation:
     let mut engine = Engine::new(rules(&text), Limits::default());
     let found = run_records(&mut engine, &records, 1).unwrap();
     assert_eq!(found.iter().map(|finding| finding.title.as_ref()).collect::<Vec<_>>(), ["inner"]);
+}
+
+#[test]
+fn suppress_is_by_what_findings_have() {
+    let by = |by: &str| {
+        let body = "type: event_count, rules: a, group-by: g, timespan: 10s, condition: { gte: 1 }";
+        correlation(body, false).replace("{ every: false }", &format!("{{ suppress: {{ {by} for: 1h }} }}"))
+    };
+    for same in ["", "by: g,"] {
+        assert_eq!(run(&by(same), "0:a:x 20:a:y 40:a:x 60:a:y"), [0.0, 20.0], "{same}");
+    }
+    for text in
+        [by("by: v,"), block("{ absence: { group-by: g, timespan: 1d }, suppress: { by: v, for: 9d } }")]
+    {
+        let options = Options { any_log_source: true, ..Options::default() };
+        let (_, problems) = RuleSet::compile(&[SourceFile { name: "rules.yml", text: &text }], &options);
+        assert!(problems.len() == 1 && problems[0].what.contains("suppress"), "{problems:?}");
+    }
+}
+
+#[test]
+fn values_with_separators_forge_nothing() {
+    let text = correlation(
+        "type: event_count, rules: a, group-by: [g, v], timespan: 1h, condition: { gte: 2 }",
+        false,
+    );
+    let mut engine = Engine::new(rules(&text), Limits::default());
+    let of = |g: &str, v: &str| record(0.0, &[("e", "a"), ("g", g), ("v", v)]);
+    // Not one group, and no more values than fields.
+    let found = run_records(&mut engine, &[of("x\u{1f}y", "z"), of("x", "y\u{1f}z")], 1).unwrap();
+    assert_eq!(found, []);
+    let found = run_records(&mut engine, &[of("x\u{1f}y", "z")], 3).unwrap();
+    let values: Vec<&str> = found[0].entities.iter().map(|entity| entity.value.as_str()).collect();
+    assert_eq!(values, ["x\u{fffd}y", "z"]);
+    // Nor is a group taken for the quiet after another's finding.
+    let text = block(
+        "{ ratio: { of: bad, group-by: [g, v], timespan: 60s, min: 1, gte: 0.5 }, suppress: { by: v, for: 1s } }",
+    );
+    let mut engine = Engine::new(rules(&text), Limits::default());
+    let of = |at: f64, g: &str| record(at, &[("e", "b"), ("g", g), ("v", "y")]);
+    assert_eq!(run_records(&mut engine, &[of(0.0, "x"), of(2.0, "quiet")], 1).unwrap().len(), 2);
 }
 
 fn block(threadline: &str) -> String {
@@ -276,6 +324,22 @@ fn what_sigma_has_no_words_for() {
             "{ suppress: { by: g, for: 1d } }",
             vec![at(0, "a:x"), at(0, "a:x"), at(0, "a:y"), at(2, "a:x")],
             vec![0.0, 0.0, 2.0],
+        ),
+        // Without fields it is quiet for the same entities, or the same group.
+        (
+            "{ entities: [g], suppress: { for: 1d } }",
+            vec![at(0, "a:x"), at(0, "a:x"), at(0, "a:y"), at(2, "a:x")],
+            vec![0.0, 0.0, 2.0],
+        ),
+        (
+            "{ new_value: { fields: v, group-by: g, learn: 1d }, suppress: { for: 1d } }",
+            vec![at(0, "a:x:p"), at(0, "a:y:p"), at(2, "a:x:q"), at(2, "a:x:r"), at(2, "a:y:r")],
+            vec![2.0, 2.0],
+        ),
+        (
+            "{ absence: { group-by: [g, v], timespan: 1d }, suppress: { by: g, for: 9d } }",
+            vec![at(0, "a:x:p"), at(0, "a:x:q"), at(0, "a:y:p"), at(2, "c")],
+            vec![1.0, 1.0],
         ),
         (
             "{ exceptions: [ { match: { g: x }, expires: 2026-01-07 } ] }",
@@ -472,6 +536,65 @@ fn state_is_bounded_and_evictions_counted() {
     // And forgotten when the window and the lateness are over.
     run_records(&mut engine, &[record(10_000.0, &[("e", "a"), ("g", "z")])], 1000).unwrap();
     assert_eq!(engine.state_size().0, 1);
+}
+
+/// Entries of the one window, gaps of the one sequence.
+fn held(engine: &Engine) -> usize {
+    let of = |group: &Group| match &group.kind {
+        Kind::Window { entries, .. } => entries.len(),
+        Kind::Sequence { missing, .. } => missing.len(),
+        _ => 0,
+    };
+    engine.memory.groups.iter().map(|(_, group)| of(group)).sum()
+}
+
+#[test]
+fn windows_are_bounded_in_whatever_order_hits_come() {
+    let limits = Limits { lateness_us: 7200 * S, ..Limits::default() };
+    let text =
+        correlation("type: event_count, rules: a, group-by: g, timespan: 1h, condition: { gte: 30 }", false);
+    for falling in [false, true] {
+        let mut engine = Engine::new(rules(&text), limits);
+        let at = |n: u32| f64::from(if falling { 1000 - n } else { n });
+        let records: Vec<TestRecord> = (0..1000).map(|n| record(at(n), &[("e", "a"), ("g", "x")])).collect();
+        let found = run_records(&mut engine, &records, 1).unwrap();
+        assert_eq!(found.len(), 1, "falling: {falling}");
+        let (held, dropped) = (held(&engine) as u64, engine.stats().dropped);
+        assert!((60..=64).contains(&held) && held + dropped == 1000, "{held} {dropped}, falling: {falling}");
+    }
+}
+
+#[test]
+fn what_is_due_is_one_entry_a_group() {
+    let limits = Limits { lateness_us: 7200 * S, groups_max: 100, ..Limits::default() };
+    for text in [
+        correlation("type: event_count, rules: a, group-by: g, timespan: 1h, condition: { lt: 3 }", false),
+        block("{ absence: { group-by: g, timespan: 1d, sequence: v } }"),
+        block("{ absence: { group-by: g, timespan: 1d } }"),
+    ] {
+        let mut engine = Engine::new(rules(&text), limits);
+        let of =
+            |n: i64, g: &str| record(n as f64 / 10.0, &[("e", "a"), ("g", g), ("v", &(n * 2).to_string())]);
+        let records: Vec<TestRecord> = (0..5_000).map(|n| of(n, "x")).collect();
+        run_records(&mut engine, &records, 1).unwrap();
+        assert!(engine.memory.due.len() + engine.memory.overdue.len() <= 1, "{text}");
+        // Nor do groups that are gone leave more than so many.
+        let records: Vec<TestRecord> = (5_000..15_000).map(|n| of(n, &format!("g{}", n / 2))).collect();
+        run_records(&mut engine, &records, 5_001).unwrap();
+        assert!(engine.memory.due.len() + engine.memory.overdue.len() < 2_000, "{text}");
+    }
+}
+
+#[test]
+fn gaps_are_bounded_also_where_one_becomes_two() {
+    let text = block("{ absence: { group-by: g, timespan: 1d, sequence: v } }");
+    let mut engine = Engine::new(rules(&text), Limits::default());
+    let of = |v: i64| record(0.0, &[("e", "a"), ("g", "x"), ("v", &v.to_string())]);
+    let records: Vec<TestRecord> = [of(1), of(1001)].into_iter().chain((1..500).map(|n| of(n * 2))).collect();
+    run_records(&mut engine, &records, 1).unwrap();
+    let dropped = engine.stats().dropped;
+    assert_eq!(held(&engine), 64);
+    assert!(dropped > 300, "{dropped}");
 }
 
 #[test]

@@ -12,6 +12,17 @@ use crate::sigma::condition::Condition;
 use crate::sigma::correlation::{Kind, When};
 use crate::sigma::rule::Comparison;
 
+/// What became of a hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// It has its place; so many older ones gave way.
+    New { dropped: u64 },
+    /// It was there already.
+    Known,
+    /// The window is full of later ones.
+    Full,
+}
+
 /// Entries of a window at most where all are needed.
 const ENTRIES_MAX: usize = 20_000;
 
@@ -81,7 +92,7 @@ impl Correlated {
     }
 
     /// Whether an entry can be an anchor.
-    pub(crate) fn anchors(&self, entry: &Entry) -> bool {
+    fn anchors(&self, entry: &Entry) -> bool {
         match (&self.when, self.timing()) {
             (When::Holds(condition), Timing::Ahead) => {
                 let wanted = wanted(condition);
@@ -92,13 +103,18 @@ impl Correlated {
         }
     }
 
-    /// Adds an entry in its place; where it lies, and how many were dropped. `None` when it is there already.
-    pub(crate) fn add(
-        &self,
-        entries: &mut Vec<Entry>,
-        entry: Entry,
-        keep_from_us: i64,
-    ) -> Option<(usize, u64)> {
+    /// When an entry that can be an anchor is judged: once event times have passed that. `None` where it cannot, or is
+    /// judged at once.
+    pub(crate) fn due_us(&self, entry: &Entry) -> Option<i64> {
+        match self.timing() {
+            Timing::AtOnce => None,
+            Timing::Settled => Some(entry.time_us),
+            Timing::Ahead => self.anchors(entry).then(|| entry.time_us.saturating_add(self.timespan_us)),
+        }
+    }
+
+    /// Adds an entry in its place. A full window gives up its oldest sixteenth at once, so that each costs little.
+    pub(crate) fn add(&self, entries: &mut Vec<Entry>, entry: Entry, keep_from_us: i64) -> Added {
         let old = entries.partition_point(|known| known.time_us < keep_from_us);
         if old > 0 {
             entries.drain(..old);
@@ -117,12 +133,16 @@ impl Correlated {
         };
         let near = entries.get(at.saturating_sub(64)..(at + 64).min(entries.len())).unwrap_or_default();
         if near.iter().any(|known| same(&known)) {
-            return None;
+            return Added::Known;
         }
-        entries.insert(at, entry);
-        let surplus = entries.len().saturating_sub(self.entries_max());
-        entries.drain(..surplus.min(at));
-        Some((at - surplus.min(at), surplus as u64))
+        let max = self.entries_max();
+        let surplus = if entries.len() >= max { max / 16 } else { 0 };
+        if at < surplus {
+            return Added::Full;
+        }
+        entries.drain(..surplus);
+        entries.insert(at - surplus, entry);
+        Added::New { dropped: surplus as u64 }
     }
 
     /// Judges the window of an anchor.

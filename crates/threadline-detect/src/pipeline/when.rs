@@ -80,7 +80,8 @@ impl<T> Group<T> {
                     format!("`{expression}` names `{name}`, which is not in `{list}`"),
                 ));
             }
-            how = How::Expression(condition);
+            let names = conditions.iter().map(|(name, _)| name.as_str());
+            how = How::Expression(condition.written_out(names, node.line)?);
         }
         if node.get(not).map_or(Ok(false), |node| node.need_bool(not))? {
             how = How::Negated(Box::new(how));

@@ -66,6 +66,37 @@ impl Condition {
         }
     }
 
+    /// The condition with `1 of` and `all of` written out over names.
+    ///
+    /// # Errors
+    /// A pattern that none of them fits.
+    pub(crate) fn written_out<'n>(
+        &self,
+        names: impl Iterator<Item = &'n str> + Clone,
+        line: usize,
+    ) -> Result<Condition> {
+        let all = |parts: &[Condition]| -> Result<Vec<Condition>> {
+            parts.iter().map(|part| part.written_out(names.clone(), line)).collect()
+        };
+        Ok(match self {
+            Condition::And(parts) => Condition::And(all(parts)?),
+            Condition::Or(parts) => Condition::Or(all(parts)?),
+            Condition::Not(part) => Condition::Not(Box::new(part.written_out(names, line)?)),
+            Condition::Name(name) => Condition::Name(name.clone()),
+            Condition::Of { all, pattern } => {
+                let fitting: Vec<Condition> = names
+                    .filter(|name| fits(pattern, name))
+                    .map(|name| Condition::Name(name.to_owned()))
+                    .collect();
+                if fitting.is_empty() {
+                    let what = format!("`of {pattern}`: there is nothing named so; name what it is to fit");
+                    return Err(Fault::new(line, what));
+                }
+                one_or(fitting, if *all { Condition::And } else { Condition::Or })
+            }
+        })
+    }
+
     /// Whether there is a `not` in it.
     pub fn negates(&self) -> bool {
         match self {
@@ -75,7 +106,7 @@ impl Condition {
         }
     }
 
-    /// Its truth, given that of names.
+    /// Its truth, given that of names. One with `of` is written out first.
     pub fn holds(&self, name: &dyn Fn(&str) -> bool) -> bool {
         match self {
             Condition::And(parts) => parts.iter().all(|part| part.holds(name)),

@@ -113,7 +113,7 @@ pub(crate) fn read(node: &Node, document: &Node) -> Result<Correlation> {
     let group_by = node.get("group-by").map_or(Ok(Vec::new()), |fields| fields.need_texts("group-by"))?;
     let span = need("timespan")?;
     let timespan_us = text::duration(span.need_text("timespan")?, span.line, "timespan")?;
-    let (when, fields) = match condition {
+    let (mut when, fields) = match condition {
         Some(condition) => when(kind, condition)?,
         None if kind.is_temporal() => {
             (When::Compares(vec![(Comparison::GreaterOrEqual, rules.len() as f64)]), Vec::new())
@@ -122,13 +122,14 @@ pub(crate) fn read(node: &Node, document: &Node) -> Result<Correlation> {
             return Err(Fault::new(line, "a correlation needs `condition`, such as `condition: { gte: 10 }`"));
         }
     };
-    if let When::Holds(condition) = &when {
+    if let When::Holds(condition) = &mut when {
         if rules.is_empty() {
             rules = condition.names().into_iter().map(str::to_owned).collect();
         }
         if let Some(name) = condition.names().into_iter().find(|name| !rules.iter().any(|rule| rule == name)) {
             return Err(Fault::new(line, format!("the condition names `{name}`, which is not among `rules`")));
         }
+        *condition = condition.written_out(rules.iter().map(String::as_str), line)?;
     }
     if rules.is_empty() || rules.len() > RULES_MAX || group_by.len() > GROUP_BY_MAX {
         let what = format!(

@@ -60,6 +60,8 @@ fn detect(settings: &Settings, series: &Labelled) -> Vec<bool> {
     let mut baselines = Baselines::new(settings.clone()).unwrap();
     let key = SeriesKey::of(Signal::Value, "nab");
     let alert = |row: &Row| {
+        // As the hub does, which knows of the time that passed before it sees what came.
+        baselines.advance(row.ts_us);
         baselines.observe(&key, row.ts_us, Sample::Value(row.value));
         let found = baselines.advance(row.ts_us + 1_000_000);
         found.iter().any(|anomaly| anomaly.phase == Phase::Began)
