@@ -41,30 +41,13 @@ pub(crate) fn notify_python() -> Result<PathBuf> {
     virtual_environment("notify-python", &pins)
 }
 
-/// Debian's Prometheus Alertmanager and amtool: the folder of the two. Where they are not installed their package is
-/// unpacked beside the others, so that no service is started.
+/// Debian's Prometheus Alertmanager and amtool: the folder of the two. Who runs as root on Debian gets them installed; their
+/// service is not started.
 pub(crate) fn alertmanager() -> Result<PathBuf> {
-    if let Some(path) = which("prometheus-alertmanager")
-        && which("amtool").is_some()
-    {
-        return Ok(path.parent().map(Path::to_owned).unwrap_or_default());
-    }
-    let remedy = "the tests with a real Alertmanager need it: apt-get install prometheus-alertmanager";
-    if which("apt-get").is_none() || which("dpkg").is_none() {
-        return Err(remedy.to_owned());
-    }
-    let folder = tools::target().join("packages/alertmanager");
-    installed(&folder, &|| {
-        let mut apt = Command::new("apt-get");
-        let download = apt.current_dir(&folder).args(["download", "-qq", "prometheus-alertmanager"]);
-        run::output(download).map_err(|error| format!("{error}\n{remedy}"))?;
-        let files = std::fs::read_dir(&folder).map_err(|error| error.to_string())?;
-        let package =
-            files.flatten().map(|file| file.path()).find(|path| path.extension().is_some_and(|e| e == "deb"));
-        let package = package.ok_or_else(|| remedy.to_owned())?;
-        run::output(Command::new("dpkg").arg("-x").arg(package).arg(&folder)).map(drop)
-    })?;
-    Ok(folder.join("usr/bin"))
+    let found = || which("prometheus-alertmanager").filter(|_| which("amtool").is_some());
+    let path =
+        installed_by_apt(&found, "prometheus-alertmanager", "the tests with a real Alertmanager need it")?;
+    Ok(path.parent().map(Path::to_owned).unwrap_or_default())
 }
 
 fn virtual_environment(name: &str, pins: &Path) -> Result<PathBuf> {
@@ -138,27 +121,33 @@ pub(crate) fn web(folder: &Path) -> Result<()> {
 /// Debian's Chromium: where it is. Who runs as root on Debian gets it installed.
 pub(crate) fn chromium() -> Result<PathBuf> {
     let found = || ["chromium", "chromium-browser", "google-chrome"].iter().find_map(|name| which(name));
+    installed_by_apt(&found, "chromium", "the browser tests need Chromium")
+}
+
+/// A program that a Debian package brings: where it is. Who runs as root gets the package installed.
+fn installed_by_apt(found: &dyn Fn() -> Option<PathBuf>, package: &str, need: &str) -> Result<PathBuf> {
     if let Some(path) = found() {
         return Ok(path);
     }
-    let remedy = "the browser tests need Chromium: apt-get install chromium";
+    let remedy = format!("{need}: apt-get install {package}");
     let root = run::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
     if !root || which("apt-get").is_none() {
-        return Err(remedy.to_owned());
+        return Err(remedy);
     }
-    println!("installing Chromium");
+    println!("installing {package}");
     let mut apt = Command::new("apt-get");
     run::show(apt.args(["update", "-qq"]))?;
     let mut apt = Command::new("apt-get");
-    apt.env("DEBIAN_FRONTEND", "noninteractive").args([
+    // Runlevel 1: services that a package brings are not started.
+    apt.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").args([
         "install",
         "-y",
         "-qq",
         "--no-install-recommends",
-        "chromium",
+        package,
     ]);
     run::show(&mut apt)?;
-    found().ok_or_else(|| remedy.to_owned())
+    found().ok_or(remedy)
 }
 
 fn which(program: &str) -> Option<PathBuf> {

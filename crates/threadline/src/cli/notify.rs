@@ -108,7 +108,7 @@ fn show(document: &str, of: &str, head: &[&str], output: OutputArgs) -> Result<E
     let rows = list(&answer, of);
     let mut out = std::io::stdout().lock();
     if output.output == Format::Table {
-        let mut table = Table::new(&head.iter().map(|name| *name).collect::<Vec<_>>());
+        let mut table = Table::new(head);
         for row in &rows {
             table.row(head.iter().map(|name| cell(row, &name.replace(' ', "_"))));
         }

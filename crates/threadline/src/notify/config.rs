@@ -10,7 +10,7 @@ use super::guard::Allow;
 use super::mail::mailbox;
 use super::receiver::Receiver;
 use super::secret::Secret;
-use super::target::{Address, JSM_URL, Login, Mailing, PAGERDUTY_URL, Target, Tls};
+use super::target::{Address, JSM_URL, Login, Mailing, PAGERDUTY_URL, Protection, Target};
 use super::template::{self, Template};
 
 type Result<T> = std::result::Result<T, Fault>;
@@ -387,15 +387,15 @@ impl File<'_> {
         ];
         self.of.only(self.kind, &keys)?;
         let (tls, port) = match self.text("tls")?.unwrap_or("starttls") {
-            "starttls" => (Tls::StartTls, 587),
-            "tls" => (Tls::Tls, 465),
-            "none" if self.flag("allow_plain")? => (Tls::None, 25),
+            "starttls" => (Protection::StartTls, 587),
+            "tls" => (Protection::Implicit, 465),
+            "none" if self.flag("allow_plain")? => (Protection::None, 25),
             "none" => return fault(self.of, "`tls: none` sends in the clear: set `allow_plain: true`, too"),
             _ => return fault(self.of, "`tls` is starttls, tls or none"),
         };
         let login = match (self.text("user")?, self.maybe_secret("password")?) {
             (None, None) => None,
-            (Some(_), Some(_)) if tls == Tls::None => {
+            (Some(_), Some(_)) if tls == Protection::None => {
                 return fault(self.of, "a password is not sent in the clear: set `tls`");
             }
             (Some(user), Some(password)) => Some((user.to_owned(), password)),

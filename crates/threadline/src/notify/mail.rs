@@ -9,7 +9,7 @@ use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls as Smtp
 use lettre::{SmtpTransport, Transport as _};
 
 use super::http::Answer;
-use super::target::{Mail, Mailing, Tls};
+use super::target::{Mail, Mailing, Protection};
 use super::text::{cut, one_line};
 
 /// Replies that say that it is us whom the server does not take (RFC 4954).
@@ -77,9 +77,9 @@ fn message(mail: &Mail) -> Result<Message, String> {
 
 fn transport(mailing: &Mailing, timeout: Duration) -> Result<SmtpTransport, String> {
     let tls = match mailing.tls {
-        Tls::None => SmtpTls::None,
-        Tls::StartTls => SmtpTls::Required(parameters(mailing)?),
-        Tls::Tls => SmtpTls::Wrapper(parameters(mailing)?),
+        Protection::None => SmtpTls::None,
+        Protection::StartTls => SmtpTls::Required(parameters(mailing)?),
+        Protection::Implicit => SmtpTls::Wrapper(parameters(mailing)?),
     };
     let mut builder = SmtpTransport::builder_dangerous(mailing.host.clone())
         .port(mailing.port)

@@ -30,7 +30,8 @@ class Handler:
 
 def authenticate(server, session, envelope, mechanism, data):
     good = isinstance(data, LoginPassword) and (data.login, data.password) == (b"hub", b"p4ssw0rd")
-    return AuthResult(success=good)
+    # Not handled: the server itself answers 535.
+    return AuthResult(success=good, handled=False)
 
 
 def main():

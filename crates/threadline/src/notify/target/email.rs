@@ -12,11 +12,11 @@ const TEXT_BYTES_MAX: usize = 32 << 10;
 
 /// How the connection to the mail server is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tls {
+pub(crate) enum Protection {
     /// It begins plain and goes over to TLS, or ends.
     StartTls,
     /// TLS from the beginning.
-    Tls,
+    Implicit,
     /// Not at all.
     None,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Mailing {
     /// Mail server.
     pub(crate) host: String,
     pub(crate) port: u16,
-    pub(crate) tls: Tls,
+    pub(crate) tls: Protection,
     /// Authorities of its certificate, PEM; those of the system where there is none.
     pub(crate) ca: Option<PathBuf>,
     /// Name and password.

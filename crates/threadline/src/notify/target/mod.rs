@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use threadline_detect::incident::Reason;
 
 pub(crate) use self::alertmanager::{BATCH_MAX, Open};
-pub(crate) use self::email::{Mail, Mailing, Tls};
+pub(crate) use self::email::{Mail, Mailing, Protection};
 pub(crate) use self::jsm::URL as JSM_URL;
 pub(crate) use self::pagerduty::URL as PAGERDUTY_URL;
 use super::http::Call;

@@ -169,7 +169,7 @@ fn mail_is_a_thread_of_messages_with_keys() {
     let mailing = Mailing {
         host: "mail.example".to_owned(),
         port: 587,
-        tls: Tls::StartTls,
+        tls: Protection::StartTls,
         ca: None,
         login: None,
         from: "Hub <hub@example.com>".to_owned(),
