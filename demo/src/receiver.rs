@@ -126,11 +126,7 @@ fn hear(heard: &Mutex<Heard>, key: &hmac::Key, headers: &HeaderMap, body: &[u8])
     let incident = data.get("incident").and_then(Value::as_u64).unwrap_or(0);
     let told = Told { incident, what: field(&message, "type") };
     if !heard.told.contains_key(id) && told.what == "incident.trigger" {
-        println!(
-            "\r         told: incident {incident}, {}: {}",
-            field(&data, "severity"),
-            field(&data, "title")
-        );
+        println!("\r         told: {}", field(&data, "title"));
     }
     heard.told.insert(id.to_owned(), told);
     StatusCode::NO_CONTENT

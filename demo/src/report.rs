@@ -271,7 +271,10 @@ async fn incidents(hub: &Hub, sent: &Sent, receiver: &Receiver) -> Result<Vec<St
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
     let mut missing = missing;
-    println!("\n{:<9}{:<10}{:<9}{:<26}what", "incident", "severity", "team", "touched");
+    println!(
+        "\n{:<9}{:<10}{:<9}what, and the services that its traces touched",
+        "incident", "severity", "team"
+    );
     for incident in incidents.iter().rev() {
         let touched: Vec<String> = incident
             .pointer("/blast_radius/services")
@@ -281,11 +284,10 @@ async fn incidents(hub: &Hub, sent: &Sent, receiver: &Receiver) -> Result<Vec<St
             .map(|service| text(service, "name"))
             .collect();
         let (id, severity, team) = (number(incident, "id"), text(incident, "severity"), text(incident, "team"));
-        println!(
-            "{id:<9}{severity:<10}{team:<9}{:<26}{}",
-            touched.join(" "),
-            texts(incident, "rules").join("; ")
-        );
+        println!("{id:<9}{severity:<10}{team:<9}{}", texts(incident, "rules").join("; "));
+        if !touched.is_empty() {
+            println!("{:28}touched: {}", "", touched.join(", "));
+        }
     }
     if sent.attacks.len() < incidents.len() && !sent.attacks.is_empty() {
         missing.push(format!("{} attacks have become {} incidents", sent.attacks.len(), incidents.len()));

@@ -2,13 +2,14 @@
 //! that the desk is given.
 
 use arrow_array::RecordBatch;
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use threadline_detect::finding::{EVENT_NAME, ID_KEY, SERVICE};
 use threadline_detect::incident::{Alert, Labels};
 use threadline_model::columns::Batch;
 use threadline_model::schema::Table;
 use threadline_model::value::members;
-use threadline_store::{Prune, Store, StoreError};
+use threadline_store::{Prune, Scope, Store, StoreError};
 
 use super::policy::Teams;
 
@@ -23,6 +24,8 @@ const ENTITY: &str = "threadline.finding.entity.";
 const ENTITIES_MAX: usize = 32;
 const LABELS_MAX: usize = 56;
 const TEXT_BYTES_MAX: usize = 1024;
+/// Records of a finding whose service is asked for, at most.
+const SERVICES_OF_MAX: usize = 8;
 /// Traces, and records, of a finding at most.
 const EVIDENCE_MAX: usize = 50;
 
@@ -48,6 +51,9 @@ pub(crate) struct Finding {
     pub(crate) over: bool,
     /// Labels that another system gave it; empty for what detection found.
     pub(crate) labels: Vec<(String, String)>,
+    /// The service of the records that it rests on, where its entities name none and these have one in common.
+    #[serde(default)]
+    pub(crate) evidence_service: String,
 }
 
 /// Findings of the store with sequence numbers from one on, in their order, and the number to go on from. What comes
@@ -59,6 +65,7 @@ pub(super) fn read(store: &Store, from_seq: i64) -> Result<(Vec<Finding>, i64), 
     let mut found = Vec::new();
     let next_seq = each_own_record(store, from_seq, |batch, row| found.extend(Finding::read(batch, row)))?;
     found.sort_by_key(|finding: &Finding| finding.seq);
+    find_services(store, &mut found)?;
     Ok((found, next_seq.max(from_seq)))
 }
 
@@ -98,6 +105,58 @@ pub(super) fn each_own_record(
         }
     }
     Ok(snapshot.last_seq + 1)
+}
+
+/// Asks the records that findings rest on for their service, where the findings themselves name none.
+fn find_services(store: &Store, findings: &mut [Finding]) -> Result<(), StoreError> {
+    let nameless = |finding: &&mut Finding| finding.labels.is_empty() && finding.service().is_none();
+    let mut wanted: [FxHashMap<i64, String>; 2] = Default::default();
+    for finding in findings.iter_mut().filter(nameless) {
+        for (of_table, seqs) in wanted.iter_mut().zip([&finding.log_seqs, &finding.span_seqs]) {
+            of_table.extend(seqs.iter().take(SERVICES_OF_MAX).map(|seq| (*seq, String::new())));
+        }
+    }
+    if wanted.iter().all(FxHashMap::is_empty) {
+        return Ok(());
+    }
+    let snapshot = store.snapshot_of(Scope::All);
+    for (table, of_table) in [Table::Logs, Table::Spans].into_iter().zip(&mut wanted) {
+        let (Some(&first), Some(&last)) = (of_table.keys().min(), of_table.keys().max()) else { continue };
+        let mut visit = |batch: &RecordBatch| {
+            let batch = Batch::new(batch);
+            let (seqs, services) = (batch.int("seq"), batch.str("service"));
+            for row in 0..batch.rows() {
+                if let Some(service) = seqs.get(row).and_then(|seq| of_table.get_mut(&seq)) {
+                    *service = cut(services.get(row).unwrap_or_default());
+                }
+            }
+        };
+        let of_snapshot = snapshot.table(table);
+        let seq_of = |batch: &RecordBatch, row: usize| Batch::new(batch).int("seq").get(row);
+        let is_near = |batch: &&RecordBatch| {
+            seq_of(batch, 0).is_none_or(|from| from <= last)
+                && seq_of(batch, batch.num_rows().saturating_sub(1)).is_none_or(|to| to >= first)
+        };
+        of_snapshot.memory.iter().filter(is_near).for_each(&mut visit);
+        let prune = Prune { seq: Some(first..=last), ..Prune::default() };
+        for file in of_snapshot.files.iter().filter(|file| !file.excluded_by(&prune)) {
+            for batch in file.scan(Some(&["seq", "service"]), &prune)? {
+                visit(&batch?);
+            }
+        }
+    }
+    for finding in findings.iter_mut().filter(nameless) {
+        let [logs, spans] = &wanted;
+        let of_logs = finding.log_seqs.iter().filter_map(|seq| logs.get(seq));
+        let of_spans = finding.span_seqs.iter().filter_map(|seq| spans.get(seq));
+        let mut services = of_logs.chain(of_spans).filter(|service| !service.is_empty());
+        if let Some(first) = services.next()
+            && services.all(|service| service == first)
+        {
+            finding.evidence_service = first.clone();
+        }
+    }
+    Ok(())
 }
 
 fn cut(text: &str) -> String {
@@ -181,7 +240,8 @@ impl Finding {
         };
         let entity = named(&self.entities, "service.name").and_then(|at| self.entities.get(at));
         let label = || named(&self.labels, "service").and_then(|at| self.labels.get(at));
-        entity.or_else(label).map(|(_, value)| value.as_str())
+        let evidence = || Some(self.evidence_service.as_str()).filter(|service| !service.is_empty());
+        entity.or_else(label).map(|(_, value)| value.as_str()).or_else(evidence)
     }
 
     /// The alert of it: `rule`, `rule_id`, `severity`, `service`, `team`, and its entities; labels of another system as

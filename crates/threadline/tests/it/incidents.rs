@@ -169,6 +169,23 @@ fn fifty_findings_of_one_source_are_one_incident_with_its_evidence() {
 }
 
 #[test]
+fn a_finding_that_names_no_service_has_that_of_its_evidence() {
+    for (bodies, want) in [(&["cart"; 2][..], json!(["cart"])), (&["cart", "shop"], json!([]))] {
+        let folder = tempfile::tempdir().unwrap();
+        let hub = start(folder.path());
+        for service in bodies {
+            deliver(&hub, "/v1/logs", &crate::hub::logs(service, &["no"]));
+        }
+        let last = hub.store().stats().last_seq;
+        let seqs: Vec<String> = (0..bodies.len() as i64).map(|back| (last - back).to_string()).collect();
+        hub.store().seal().unwrap();
+        find(&hub, 1, &[("log_seqs", &seqs.join(",")), ("entity.client.address", "192.0.2.1")]);
+        assert_eq!(incident(&hub, 1)["services"], want);
+        hub.shutdown().unwrap();
+    }
+}
+
+#[test]
 fn people_work_with_incidents_and_silences() {
     let folder = tempfile::tempdir().unwrap();
     let hub = start(folder.path());
