@@ -1,9 +1,10 @@
 // The pages in a real browser, against a hub that holds an imported day and what `data.mjs` sends.
-//   THREADLINE_HUB=http://… THREADLINE_OTLP=http://… node tests/browser/run.mjs [part of a test's name …]
+//   THREADLINE_HUB=http://… THREADLINE_OTLP=http://… THREADLINE_BINARY=…/threadline node tests/browser/run.mjs [part of a test's name …]
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
 import { HOSTILE, send } from './data.mjs';
 import { browser, check, close, finish, hub, open, same, shot, test, timing } from './harness.mjs';
+import { sendLogs, withHub } from './hub.mjs';
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 // Fixed, so that what the page counts and what the test counts is the same.
@@ -130,9 +131,8 @@ await test('hostile texts are texts, in every place', async () => {
     '/contract',
     `/trace/${known.hostile}?tab=compare`,
     '/search?q=%3Cimg%20src%3Dx%20onerror%3Dwindow.hacked%3D1%3E',
-    '/%3Cscript%3Ewindow.hacked=1%3C/script%3E',
   ];
-  for (const path of places.slice(0, -1)) {
+  for (const path of places) {
     const page = await open(path, { height: 2400 });
     await page.waitForLoadState('networkidle', { timeout: 4_000 }).catch(() => undefined);
     await page.waitForTimeout(300);
@@ -154,6 +154,23 @@ await test('hostile texts are texts, in every place', async () => {
     same(harm, { scripts: 0, foreign: 0, links: 0, raw: false }, path);
     await close(page);
   }
+  // An address that no page has: a hub does not answer with the page, and what it says runs nothing.
+  const nowhere = '/%3Cscript%3Ewindow.hacked=1%3C/script%3E';
+  const lost = await open('/', { bare: true });
+  const answer = await lost.goto(hub + nowhere);
+  same([answer.status(), answer.headers()['content-type'], answer.headers()['x-content-type-options']], [404, 'application/problem+json', 'nosniff'], 'the answer');
+  same(await lost.evaluate(() => [window.hacked, document.scripts.length]), [undefined, 0], 'nothing ran');
+  // Within the page there is no request, and the address is a text in it.
+  await lost.goto(`${hub}/search`);
+  await lost.waitForSelector('.bar');
+  await lost.evaluate((path) => {
+    history.pushState(null, '', path);
+    dispatchEvent(new PopStateEvent('popstate'));
+  }, nowhere);
+  await lost.waitForSelector('.nothing');
+  check((await lost.locator('.nothing code').innerText()) === nowhere, await lost.locator('.nothing').innerText());
+  same(await lost.evaluate(() => [window.hacked, [...document.scripts].filter((script) => !script.src).length]), [undefined, 0], 'nothing ran in the page');
+  await close(lost);
   // What was sent is what one reads: nothing was dropped on the way to the screen.
   const page = await open('/search?q=hostile.case:0', {});
   await page.waitForSelector('[role=grid] [role=row] .body');
@@ -231,6 +248,133 @@ await test('facets: a click asks for a value, another click leaves it out again,
   await shop.hover();
   await shop.locator('.not').click();
   await until('without shop', async () => page.url().includes('-service:shop') && (await total()) === all - inside);
+  await close(page);
+});
+
+await test('facets: a second value of a field finds either', async () => {
+  const page = await open(`/search?${HOUR}`);
+  await page.waitForSelector('.facet .value');
+  const service = page.locator('.facet', { has: page.getByRole('button', { name: 'service', exact: true }) });
+  const value = (name) => service.locator('li', { has: page.locator('.cut', { hasText: new RegExp(`^${name}$`) }) }).locator('.value');
+  const total = async () => Number((await page.locator('.total b').innerText()).replace(/\D/g, ''));
+  const counted = async (q) => (await api(`/api/v1/count?q=${encodeURIComponent(q)}&${HOUR}`)).count;
+  for (const name of ['shop', 'payment', 'edge']) {
+    await value(name).click();
+    await until(`${name} is asked for`, async () => (await value(name).getAttribute('aria-pressed')) === 'true');
+  }
+  const all = await counted('service:(shop OR payment OR edge)');
+  check(all > (await counted('service:shop')) && all > 0, `${all}`);
+  await until('any of the three', async () => (await page.locator('.total b').count()) > 0 && (await total()) === all);
+  check(page.url().includes('service:(shop+OR+payment+OR+edge)') || decodeURIComponent(page.url()).includes('service:(shop+OR+payment+OR+edge)'), page.url());
+  await value('payment').click();
+  const two = await counted('service:(shop OR edge)');
+  await until('two are left', async () => (await total()) === two);
+  same(await Promise.all(['shop', 'payment', 'edge'].map((name) => value(name).getAttribute('aria-pressed'))), ['true', 'false', 'true'], 'pressed');
+  await close(page);
+});
+
+await test('a value of several lines is searched for as it is', async () => {
+  const page = await open(`/search?q=hostile.case:14&${HOUR}`);
+  await page.waitForSelector('[role=grid] [role=row] .body');
+  await page.locator('[role=grid] [role=row][aria-rowindex="1"]').click();
+  await page.locator('aside[aria-label=Record]').getByRole('button', { name: 'Only hostile.value of this value' }).click();
+  await until('it is in the address', () => decodeURIComponent(page.url()).includes('hostile.value:/'));
+  const q = new URL(page.url()).searchParams.get('q').replace('hostile.case:14', '').trim();
+  check(!/[\r\n]/.test(q), q);
+  same((await rows(`/api/v1/search?q=${encodeURIComponent(q)}&${HOUR}`)).map((row) => row.attributes['hostile.value']).filter((text) => text !== HOSTILE[14]), [], 'found by it');
+  check((await rows(`/api/v1/search?q=${encodeURIComponent(q)}&${HOUR}`)).length > 0, 'something is found');
+  // A link that holds line ends in quotes asks for the same on one line.
+  const link = await open(`/search?q=${encodeURIComponent(`hostile.value:"${HOSTILE[14]}"`)}&${HOUR}`);
+  await link.waitForSelector('[role=grid] [role=row] .body');
+  await until('the field shows what is asked', () => link.evaluate(() => document.querySelector('.host')?.shadowRoot?.querySelector('.cm-content')?.textContent?.includes('\\r\\nforged') || document.querySelector('.host')?.shadowRoot?.querySelector('.cm-content')?.textContent?.includes('\\r\\n')));
+  await close(link);
+  await close(page);
+});
+
+await test('a log beside a span leads to that log', async () => {
+  const page = await open(`/search?table=spans&q=${encodeURIComponent('service:payment status:error name:"POST /charge"')}&${HOUR}`);
+  await page.waitForSelector('[role=grid] [role=row] .duration');
+  await page.locator('[role=grid] [role=row][aria-rowindex="1"]').click();
+  const link = page.locator('aside[aria-label=Record] .around a', { hasText: 'charge of order' }).first();
+  const said = (await link.locator('.mono').innerText()).trim();
+  await link.click();
+  await until('among the logs', () => !page.url().includes('table=spans') && /row=\d+/.test(page.url()));
+  await page.waitForSelector('aside[aria-label=Record] pre.body');
+  same((await page.locator('aside[aria-label=Record] pre.body').innerText()).trim(), said, 'the text of the log');
+  check((await page.locator('aside[aria-label=Record] .level').innerText()).toLowerCase() === 'error', 'drawn as a log');
+  check((await page.locator('[role=grid] [role=row][aria-selected=true]').count()) <= 1, 'one at most');
+  await close(page);
+});
+
+await test('traces: what is written and not asked yet stays when something else changes', async () => {
+  const page = await open('/traces');
+  await page.waitForSelector('.scatter circle');
+  await page.getByLabel('At least').fill('1ms');
+  await page.getByLabel('Span fulfils, or a trace id').fill('http.route:/charge');
+  await page.getByRole('button', { name: 'Failed' }).click();
+  await until('the status is in the address', () => page.url().includes('status=error'));
+  await page.getByRole('button', { name: 'Took' }).click();
+  await until('the order is in the address', () => page.url().includes('sort=duration'));
+  same([await page.getByLabel('At least').inputValue(), await page.getByLabel('Span fulfils, or a trace id').inputValue()], ['1ms', 'http.route:/charge'], 'what was written');
+  await page.getByRole('button', { name: 'Find', exact: true }).click();
+  await until('all of it is asked', () => ['min=1ms', 'q=http.route:/charge', 'status=error', 'sort=duration'].every((part) => page.url().includes(part)));
+  await page.goBack();
+  await until('a field follows the address', async () => (await page.getByLabel('At least').inputValue()) === '');
+  await close(page);
+});
+
+await test('orders, views and chosen logs are in the address', async () => {
+  const traces = await open('/traces?sort=duration');
+  await traces.waitForSelector('table tbody tr');
+  check((await traces.getByRole('button', { name: 'Took' }).getAttribute('aria-pressed')) === 'true', 'traces by duration');
+  await close(traces);
+  const services = await open('/services?view=list');
+  await services.waitForSelector('table tbody tr');
+  await services.getByRole('button', { name: 'Service', exact: true }).click();
+  const other = await open(services.url().slice(hub.length));
+  await other.waitForSelector('th[aria-sort=ascending]');
+  const names = await other.locator('table tbody .pick').allInnerTexts();
+  same(names, names.toSorted((a, b) => a.localeCompare(b)), 'services by name');
+  await close(other);
+  await close(services);
+  const sql = await open(`/sql?q=${encodeURIComponent('SELECT service, count(*) AS n FROM logs GROUP BY service')}`);
+  await sql.waitForSelector('[role=gridcell]');
+  await sql.getByRole('button', { name: 'Chart' }).click();
+  const chart = await open(sql.url().slice(hub.length));
+  await until('a chart', async () => (await chart.getByRole('button', { name: 'Chart' }).getAttribute('aria-pressed')) === 'true' && (await chart.locator('[role=gridcell]').count()) === 0);
+  await close(chart);
+  await close(sql);
+  const trace = await open(`/trace/${known.logsOnly}`);
+  await trace.locator('[role=row].log', { hasText: 'legacy step 9' }).click();
+  await trace.waitForSelector('aside[aria-label=Log]');
+  const log = await open(trace.url().slice(hub.length));
+  await log.waitForSelector('aside[aria-label=Log]');
+  check((await log.locator('aside[aria-label=Log]').innerText()).includes('legacy step 9'), 'the same log');
+  await log.waitForSelector('[role=row].log[aria-selected=true]');
+  await close(log);
+  await close(trace);
+});
+
+await test('hub: each figure has its own line', async () => {
+  const page = await open('/', { bare: true });
+  let looks = 0;
+  await page.route('**/metrics', (route) => {
+    looks += 1;
+    const slow = looks > 2 ? 50 : 0;
+    const lines = [
+      `threadline_store_disk_free_bytes ${looks % 2 ? 9e9 : 3e9}`, 'threadline_store_memory_rows 5', 'threadline_store_syncs_total 7', 'threadline_ingest_records_total 1',
+      `threadline_append_latency_seconds_bucket{le="0.001"} ${looks * 10}`, `threadline_append_latency_seconds_bucket{le="1"} ${looks * 10 + slow}`, `threadline_append_latency_seconds_bucket{le="+Inf"} ${looks * 10 + slow}`,
+    ];
+    return route.fulfill({ contentType: 'text/plain', body: `${lines.join('\n')}\n` });
+  });
+  await page.goto(`${hub}/hub`);
+  const heights = async (label) => {
+    const line = page.locator('.figure', { hasText: label }).locator('polyline');
+    if ((await line.count()) === 0) return [];
+    return (await line.getAttribute('points')).split(' ').map((point) => point.split(',')[1]);
+  };
+  await until('the disk goes up and down', async () => new Set(await heights('Disk free')).size > 1, 15_000);
+  await until('the reply has become slower', async () => new Set(await heights('Reply after sync')).size > 1, 15_000);
   await close(page);
 });
 
@@ -335,6 +479,18 @@ await test('a trace of 10,000 spans stays fluid', async () => {
   const page = await open(`/trace/${known.large}`);
   await page.waitForSelector('[role=grid] .bar');
   timing('trace of 10,000 spans: drawn', performance.now() - started);
+  // Before anything is unfolded: what is folded away is found, and opened.
+  await page.keyboard.press('/');
+  await page.keyboard.type('step 9876');
+  await until('found among what is folded', async () => (await page.locator('.find [role=status]').innerText()).includes('of 1'));
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('aside[aria-label=Span]');
+  check((await page.locator('aside[aria-label=Span] .name').innerText()) === 'step 9876', 'it is chosen');
+  await page.waitForSelector('[role=row][aria-selected=true] >> text=step 9876');
+  check(Number(await page.locator('[role=grid]').getAttribute('aria-rowcount')) < 10_000, 'all else stays folded');
+  await page.keyboard.press('Control+A');
+  await page.keyboard.press('Delete');
+  await page.keyboard.press('Escape');
   await page.keyboard.press('x');
   const rowsShown = async () => Number(await page.locator('[role=grid]').getAttribute('aria-rowcount'));
   await until('all are open', async () => (await rowsShown()) >= 10_000);
@@ -494,6 +650,56 @@ await test('a hub with tokens: any 401 asks for one, a good one brings the page 
   same(sent.map((one) => one.csrf), ['1', '1'], 'every write says that the page itself asks');
   check((await page.evaluate(() => JSON.stringify({ ...localStorage, ...sessionStorage }))).includes('tl_') === false, 'no token is kept where scripts can read it');
   await close(page);
+});
+
+await test('sign in, stay, sign out: a hub with tokens', async () => {
+  await withHub({ DETECTION: 'false' }, async (own) => {
+    const token = own.token('alice', 'read', 'operate');
+    check(/^tl_/.test(token), 'a token was made');
+    const page = await open('/', { bare: true, at: own.url });
+    // The hub notices within a second that it has tokens.
+    await until('it asks who comes', async () => (await fetch(`${own.url}/api/v1/stats`)).status === 401);
+    await page.goto(`${own.url}/search`);
+    await page.getByLabel('Token').fill(`${token}x`);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await until('a wrong one is told', async () => (await page.locator('[role=alert]').innerText()).includes('does not know'));
+    await page.getByLabel('Token').fill(token);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.waitForSelector('[role=grid], .empty');
+    await page.reload();
+    await page.waitForSelector('[role=grid], .empty');
+    const out = page.getByRole('button', { name: 'Sign out' });
+    await out.waitFor();
+    check((await out.getAttribute('title')).includes('alice'), 'it says who');
+    // A hub that does not end the session: nobody is told that it has.
+    await page.route('**/api/v1/session', (route) => (route.request().method() === 'DELETE' ? route.fulfill({ status: 503, body: '' }) : route.continue()));
+    await out.click();
+    await page.waitForSelector('[role=alert] >> text=still signed in');
+    check((await page.getByLabel('Token').count()) === 0, 'the page stays');
+    await page.unroute('**/api/v1/session');
+    await out.click();
+    await page.getByLabel('Token').waitFor();
+    await page.reload();
+    await page.getByLabel('Token').waitFor();
+    await close(page);
+  });
+});
+
+await test('records in quarantine are shown by their links', async () => {
+  await withHub({ DETECTION: 'false', CONTRACT_ACTIONS: 'event.unknown=quarantine' }, async (own) => {
+    await sendLogs(own, 'odd', [['kept back', {}, 'no.such.event'], ['plain', {}]]);
+    const page = await open('/search?q=is:quarantined', { at: own.url });
+    await page.locator('[role=grid] [role=row] .body', { hasText: 'kept back' }).click();
+    await page.waitForSelector('aside[aria-label=Record] pre.body');
+    const link = await page.getByRole('link', { name: 'Link to this record' }).getAttribute('href');
+    await page.reload();
+    await page.waitForSelector('aside[aria-label=Record] pre.body');
+    await page.goto(own.url + link);
+    await page.waitForSelector('aside[aria-label=Record] pre.body');
+    same(await page.locator('pre.body').innerText(), 'kept back', 'the record');
+    same(await page.locator('[role=grid] [role=row] .body').allInnerTexts(), ['kept back'], 'the only one');
+    await close(page);
+  });
 });
 
 await finish();
