@@ -19,6 +19,7 @@ use crate::door::roles::Port;
 use crate::door::tls::Tls;
 use crate::door::tokens::TokenFile;
 use crate::door::{Door, notes, watch};
+use crate::incidents::Incidents;
 use crate::meters::Meters;
 use crate::serve::{Front, Server};
 use crate::settings::Settings;
@@ -113,6 +114,7 @@ pub struct Hub {
     /// Writes the hub's own records.
     journal: Option<Writer>,
     detection: Option<Detection>,
+    incidents: Option<Incidents>,
     stopping: Arc<AtomicBool>,
     /// In the order they were started.
     servers: Vec<Server>,
@@ -133,7 +135,7 @@ impl Runtimes {
     }
 }
 
-/// Starts a hub: door, store, the journal of the door, detection, OTLP/gRPC, OTLP/HTTP, API, in this order. Returns when all
+/// Starts a hub: door, store, the journal of the door, incidents, detection, OTLP/gRPC, OTLP/HTTP, API, in this order. Returns when all
 /// three listen.
 ///
 /// # Errors
@@ -172,6 +174,8 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
         gatekeeper.clone(),
     );
     let writer = writer.map_err(StartError::Threads)?;
+    // Before detection: what it finds from now on is seen.
+    let incidents = Incidents::start(&settings, &store, &env).map_err(StartError::Threads)?;
     let detection = Detection::start(&settings, &store, &env).map_err(StartError::Threads)?;
 
     let stopping = Arc::new(AtomicBool::new(false));
@@ -196,6 +200,7 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
         tls: tls.clone(),
         gatekeeper: gatekeeper.clone(),
         detection: detection.board(),
+        incidents: incidents.board(),
         runtime: runtimes.queries.handle().clone(),
     };
     let pages = api::handler(&settings, parts);
@@ -212,6 +217,7 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
         record_lifecycle: settings.record_lifecycle,
         journal: Some(writer),
         detection: Some(detection),
+        incidents: Some(incidents),
         stopping,
         servers: Vec::new(),
         runtimes: Some(runtimes),
@@ -273,7 +279,7 @@ impl Hub {
         &self.store
     }
 
-    /// Stops: API, OTLP/HTTP, OTLP/gRPC, detection, journal, store, in this order. Requests in progress may finish within 10 seconds;
+    /// Stops: API, OTLP/HTTP, OTLP/gRPC, detection, incidents, journal, store, in this order. Requests in progress may finish within 10 seconds;
     /// tails and queries are ended. Blocks until all is stopped.
     ///
     /// # Errors
@@ -302,6 +308,10 @@ impl Hub {
         // Before the journal: what it finds to the last is kept like all else.
         if let Some(detection) = self.detection.take() {
             detection.stop();
+        }
+        // After detection: they are made of what it finds.
+        if let Some(incidents) = self.incidents.take() {
+            incidents.stop();
         }
         self.door.keep_uses();
         if let Some(journal) = self.journal.take() {

@@ -87,11 +87,12 @@ pub(crate) enum QueryKind {
     Services,
     Erase,
     Backtest,
+    Incidents,
 }
 
 impl QueryKind {
     /// All kinds.
-    pub(crate) const ALL: [QueryKind; 11] = [
+    pub(crate) const ALL: [QueryKind; 12] = [
         QueryKind::Search,
         QueryKind::Count,
         QueryKind::Histogram,
@@ -103,6 +104,7 @@ impl QueryKind {
         QueryKind::Services,
         QueryKind::Erase,
         QueryKind::Backtest,
+        QueryKind::Incidents,
     ];
 
     /// Name.
@@ -119,6 +121,7 @@ impl QueryKind {
             QueryKind::Services => "services",
             QueryKind::Erase => "erase",
             QueryKind::Backtest => "backtest",
+            QueryKind::Incidents => "incidents",
         }
     }
 }

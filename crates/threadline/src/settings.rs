@@ -23,7 +23,7 @@ use threadline_store::RetentionRule;
 
 use self::kind::{
     Actions, Address, Bytes, ClientAuth, Count, Demand, Folder, Kind, Mismatch, Networks, Period, Retention,
-    SenderRule, Senders, Share, Switch, Verdict, Word, Words,
+    SenderRule, Senders, Share, Switch, Url, Verdict, Word, Words,
 };
 
 pub use self::reference::reference;
@@ -180,6 +180,12 @@ settings! {
     rules_dir: Folder(Option<PathBuf>) = None;
     /// Learn what traffic is usual, and find what is not.
     baselines: Switch(bool) = true;
+    /// Make incidents of what is found (docs/incidents.md).
+    incidents: Switch(bool) = true;
+    /// Who is told of which incidents, when and how (docs/alerts.md), YAML; read again when it changes. Without it incidents are kept, and nobody is told.
+    alerts_file: Folder(Option<PathBuf>) = None;
+    /// Where people reach this hub's pages, such as `https://logs.example.com`; messages link there. Empty: no links.
+    public_url: Url(String) = String::new();
     /// Reply before the sync. For like-for-like benchmarks only: acknowledged records may be lost.
     relaxed: Switch(bool) = false;
 }

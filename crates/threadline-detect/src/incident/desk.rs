@@ -11,6 +11,9 @@ use super::{Labels, fingerprint};
 use crate::checkpoint::{Reader, RestoreError, Writer};
 
 const MAGIC: [u8; 4] = *b"TLIN";
+/// What of a desk is no incident, and one incident, where they are kept in parts.
+const MAGIC_HEAD: [u8; 4] = *b"TLIH";
+const MAGIC_INCIDENT: [u8; 4] = *b"TLII";
 const VERSION: u16 = 1;
 /// Labels of an alert at most, and bytes of one.
 const LABELS_MAX: usize = 64;
@@ -152,8 +155,28 @@ pub struct Counters {
     pub messages: u64,
 }
 
+/// What is other than it was when it was asked last, for those who keep a desk in parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Incidents whose bytes ([`Desk::incident_bytes`]) differ.
+    pub incidents: BTreeSet<u64>,
+    /// Incidents that are forgotten.
+    pub removed: BTreeSet<u64>,
+    /// Where alerts went: position among those of the last step, and incident. One alert may have several places, or none.
+    pub placed: Vec<(usize, u64)>,
+    /// Whether [`Desk::head`] differs.
+    pub head: bool,
+}
+
+impl Changes {
+    /// Whether there is nothing to keep.
+    pub fn is_empty(&self) -> bool {
+        !self.head && self.incidents.is_empty() && self.removed.is_empty()
+    }
+}
+
 /// All incidents.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Desk {
     policy: Policy,
     incidents: BTreeMap<u64, Incident>,
@@ -166,6 +189,14 @@ pub struct Desk {
     next_silence: u64,
     next_number: u64,
     counters: Counters,
+    changes: Changes,
+}
+
+/// The same policy, and the same state; what has changed since when is no part of it.
+impl PartialEq for Desk {
+    fn eq(&self, other: &Desk) -> bool {
+        self.policy == other.policy && self.checkpoint() == other.checkpoint()
+    }
 }
 
 /// Which alerts mute others, per inhibition: values of the equal labels.
@@ -190,7 +221,37 @@ impl Desk {
             next_silence: 1,
             next_number: 1,
             counters: Counters::default(),
+            changes: Changes { head: true, ..Changes::default() },
         })
+    }
+
+    /// What has changed since this was called last.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Another policy; incidents of routes that it lacks go to the root.
+    ///
+    /// # Errors
+    /// A policy that makes no sense; then the old one stays.
+    pub fn set_policy(&mut self, policy: Policy) -> Result<(), PolicyError> {
+        policy.check()?;
+        self.policy = policy;
+        Ok(())
+    }
+
+    /// An incident that is about to change.
+    fn change(&mut self, id: u64) -> Option<&mut Incident> {
+        let incident = self.incidents.get_mut(&id)?;
+        self.changes.incidents.insert(id);
+        Some(incident)
+    }
+
+    /// Makes an incident the one that alerts of a key go to.
+    fn point(&mut self, key: u64, id: u64) {
+        let before = self.by_key.insert(key, id);
+        self.changes.incidents.extend(before);
+        self.changes.incidents.insert(id);
     }
 
     /// Incidents, by number.
@@ -217,15 +278,17 @@ impl Desk {
     /// back; call it every second or so.
     pub fn step(&mut self, alerts: &[Alert], now_us: i64) -> Vec<Event> {
         let mut events = Vec::new();
-        for alert in alerts {
-            self.take(alert, now_us, &mut events);
+        self.changes.placed.clear();
+        for (position, alert) in alerts.iter().enumerate() {
+            self.take(position, alert, now_us, &mut events);
         }
         self.look(now_us, &mut events);
         events
     }
 
-    fn take(&mut self, alert: &Alert, now_us: i64, events: &mut Vec<Event>) {
+    fn take(&mut self, position: usize, alert: &Alert, now_us: i64, events: &mut Vec<Event>) {
         self.counters.alerts += 1;
+        self.changes.head = true;
         let long = |text: &str| text.len() > LABEL_BYTES_MAX;
         if alert.labels.len() > LABELS_MAX || alert.labels.iter().any(|(name, value)| long(name) || long(value))
         {
@@ -236,11 +299,13 @@ impl Desk {
         self.policy.root.find(&alert.labels, &mut routes);
         let places: Vec<Place> = routes.into_iter().map(|route| Place::of(route, &alert.labels)).collect();
         for place in places {
-            self.join(alert, &place, now_us, events);
+            let incident = self.join(alert, &place, now_us, events);
+            self.changes.placed.extend(incident.map(|incident| (position, incident)));
         }
     }
 
-    fn join(&mut self, alert: &Alert, place: &Place, now_us: i64, events: &mut Vec<Event>) {
+    /// Puts an alert where it belongs; the incident, if there is one.
+    fn join(&mut self, alert: &Alert, place: &Place, now_us: i64, events: &mut Vec<Event>) -> Option<u64> {
         let found = self.current(place.key);
         let known = found.filter(|incident| incident.state.is_live()).map(|incident| incident.id);
         let closed = found.filter(|incident| {
@@ -250,7 +315,7 @@ impl Desk {
         });
         let closed = closed.map(|incident| incident.id);
         if alert.over && known.is_none() {
-            return;
+            return None;
         }
         let id = match (known, closed) {
             (Some(id), _) => id,
@@ -266,13 +331,13 @@ impl Desk {
                         let alerts = self.counters.overflowed;
                         self.audit(events, now_us, 0, SELF, What::Overflowed { alerts });
                     }
-                    return;
+                    return None;
                 }
                 self.open(place, now_us, events)
             }
         };
         let mark = fingerprint(&alert.labels);
-        let Some(incident) = self.incidents.get_mut(&id) else { return };
+        let incident = self.change(id)?;
         let what = member(incident, mark, alert);
         if !alert.over {
             incident.last_alert_us = incident.last_alert_us.max(now_us);
@@ -287,6 +352,7 @@ impl Desk {
         if let Some(what) = what {
             self.audit(events, now_us, id, SELF, what);
         }
+        Some(id)
     }
 
     /// The incident that alerts of a key go to: the newest, or what it was merged into.
@@ -309,14 +375,14 @@ impl Desk {
         incident.due_us = Some(now_us.saturating_add(place.wait_us));
         self.incidents.insert(id, incident);
         self.live += 1;
-        self.by_key.insert(place.key, id);
+        self.point(place.key, id);
         self.audit(events, now_us, id, SELF, What::Opened);
         id
     }
 
     /// Begins anew with telling people.
     fn restart(&mut self, id: u64, due_us: i64) {
-        if let Some(incident) = self.incidents.get_mut(&id) {
+        if let Some(incident) = self.change(id) {
             incident.due_us = Some(due_us);
             incident.first_told_us = None;
             incident.steps = 0;
@@ -325,7 +391,9 @@ impl Desk {
     }
 
     fn look(&mut self, now_us: i64, events: &mut Vec<Event>) {
+        let silences = self.silences.len();
         self.silences.retain(|_, silence| silence.until_us > now_us);
+        self.changes.head |= self.silences.len() != silences;
         let live = self.incidents.values().filter(|incident| incident.state.is_live());
         let ids: Vec<u64> = live.map(|incident| incident.id).collect();
         for id in &ids {
@@ -349,6 +417,8 @@ impl Desk {
             .collect();
         for (id, key) in gone {
             self.incidents.remove(&id);
+            self.changes.incidents.remove(&id);
+            self.changes.removed.insert(id);
             if self.by_key.get(&key) == Some(&id) {
                 self.by_key.remove(&key);
             }
@@ -379,7 +449,7 @@ impl Desk {
     fn resolve(&mut self, id: u64, why: &str, actor: &str, now_us: i64, events: &mut Vec<Event>) {
         self.set_state(id, State::Resolved, why, actor, now_us, events);
         self.tell_those_who_know(id, Reason::Resolve, now_us, events);
-        if let Some(incident) = self.incidents.get_mut(&id) {
+        if let Some(incident) = self.change(id) {
             incident.open_for.clear();
             incident.due_us = None;
         }
@@ -417,7 +487,7 @@ impl Desk {
                     self.tell_those_who_know(id, Reason::Acknowledge, now_us, events);
                 }
             }
-            if let Some(incident) = self.incidents.get_mut(&id) {
+            if let Some(incident) = self.change(id) {
                 incident.first_told_us.get_or_insert(now_us);
                 incident.last_told_us = Some(now_us);
                 incident.news = false;
@@ -426,7 +496,7 @@ impl Desk {
         }
         if let Some(receivers) = escalated {
             let step = steps as u32 + 1;
-            if let Some(incident) = self.incidents.get_mut(&id) {
+            if let Some(incident) = self.change(id) {
                 incident.steps = step;
             }
             self.audit(events, now_us, id, SELF, What::Escalated { step });
@@ -435,7 +505,7 @@ impl Desk {
     }
 
     fn tell(&mut self, id: u64, receiver: &str, reason: Reason, now_us: i64, events: &mut Vec<Event>) {
-        let Some(incident) = self.incidents.get_mut(&id) else { return };
+        let Some(incident) = self.change(id) else { return };
         // Whoever does not know of it is told that it is there, whatever the reason.
         let knows = !incident.open_for.insert(receiver.into());
         let reason = match reason {
@@ -445,6 +515,7 @@ impl Desk {
         let number = incident.told.entry(receiver.into()).or_default();
         *number += 1;
         let number = *number;
+        self.changes.head = true;
         self.counters.messages += 1;
         events.push(Event::Message(Message {
             at_us: now_us,
@@ -524,7 +595,7 @@ impl Desk {
                 self.set_state(incident, State::Acknowledged, "", actor, now_us, &mut events);
                 self.tell_those_who_know(incident, Reason::Acknowledge, now_us, &mut events);
                 let mut unassigned = false;
-                if let Some(incident) = self.incidents.get_mut(&incident) {
+                if let Some(incident) = self.change(incident) {
                     // What has not been told at all, or is news, is still told.
                     let told = incident.first_told_us.is_some() && !incident.news;
                     incident.due_us = incident.due_us.filter(|_| !told);
@@ -542,7 +613,7 @@ impl Desk {
                 if to.len() > LABEL_BYTES_MAX {
                     return Err(Refusal::Invalid("an assignee has at most 1024 bytes"));
                 }
-                if let Some(incident) = self.incidents.get_mut(&incident) {
+                if let Some(incident) = self.change(incident) {
                     incident.assignee = to.clone();
                 }
                 self.audit(&mut events, now_us, incident, actor, What::Assigned { to });
@@ -553,7 +624,7 @@ impl Desk {
                 if until_us <= now_us {
                     return Err(Refusal::Invalid("a snooze must end in the future"));
                 }
-                if let Some(incident) = self.incidents.get_mut(&incident) {
+                if let Some(incident) = self.change(incident) {
                     incident.snoozed_until_us = until_us;
                 }
                 self.set_state(incident, State::Snoozed, "", actor, now_us, &mut events);
@@ -572,8 +643,8 @@ impl Desk {
                 }
                 self.set_state(incident, State::Open, "", actor, now_us, &mut events);
                 self.restart(incident, now_us);
-                self.by_key.insert(key, incident);
-                if let Some(incident) = self.incidents.get_mut(&incident) {
+                self.point(key, incident);
+                if let Some(incident) = self.change(incident) {
                     incident.last_alert_us = now_us;
                     incident.alerts.values_mut().for_each(|alert| alert.over = false);
                 }
@@ -592,6 +663,7 @@ impl Desk {
             }
             Command::Unsilence { silence } => {
                 self.silences.remove(&silence).ok_or(Refusal::Unknown(silence))?;
+                self.changes.head = true;
                 self.audit(&mut events, now_us, 0, actor, What::Unsilenced { silence });
             }
         }
@@ -612,7 +684,7 @@ impl Desk {
         now_us: i64,
         events: &mut Vec<Event>,
     ) -> Result<(), Refusal> {
-        let incident = self.incidents.get_mut(&id).ok_or(Refusal::Unknown(id))?;
+        let incident = self.change(id).ok_or(Refusal::Unknown(id))?;
         if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX {
             return Err(Refusal::Invalid("a note has from 1 to 16384 bytes"));
         }
@@ -640,13 +712,13 @@ impl Desk {
         self.set_state(id, State::Merged, "", actor, now_us, events);
         self.audit(events, now_us, id, actor, What::Merged { into });
         self.tell_those_who_know(id, Reason::Resolve, now_us, events);
-        let Some(from) = self.incidents.get_mut(&id) else { return Ok(()) };
+        let Some(from) = self.change(id) else { return Ok(()) };
         from.open_for.clear();
         from.due_us = None;
         from.merged_into = into;
         let (alerts, more, last_us) =
             (std::mem::take(&mut from.alerts), std::mem::take(&mut from.more), from.last_alert_us);
-        let Some(target) = self.incidents.get_mut(&into) else { return Ok(()) };
+        let Some(target) = self.change(into) else { return Ok(()) };
         target.more += more;
         target.last_alert_us = target.last_alert_us.max(last_us);
         for (mark, alert) in alerts {
@@ -689,7 +761,7 @@ impl Desk {
     }
 
     fn set_state(&mut self, id: u64, to: State, why: &str, actor: &str, now_us: i64, events: &mut Vec<Event>) {
-        let Some(incident) = self.incidents.get_mut(&id) else { return };
+        let Some(incident) = self.change(id) else { return };
         let from = incident.state;
         incident.set_state(to, now_us);
         self.live = self.live.saturating_sub(usize::from(from.is_live())) + usize::from(to.is_live());
@@ -699,29 +771,15 @@ impl Desk {
     fn audit(&mut self, events: &mut Vec<Event>, at_us: i64, incident: u64, actor: &str, what: What) {
         let number = self.next_number;
         self.next_number += 1;
+        self.changes.head = true;
         events.push(Event::Transition(Transition { number, at_us, incident, actor: actor.into(), what }));
     }
 
     /// All that is known, as bytes.
     pub fn checkpoint(&self) -> Vec<u8> {
         let mut out = Writer::new(MAGIC, VERSION);
-        let Counters { alerts, refused, overflowed, messages } = self.counters;
-        let numbers =
-            [self.next_incident, self.next_silence, self.next_number, alerts, refused, overflowed, messages];
-        numbers.iter().for_each(|number| out.u64(*number));
-        out.list(self.incidents.values(), |out, incident| incident.write(out));
-        out.list(self.by_key.iter(), |out, (key, id)| {
-            out.u64(*key);
-            out.u64(*id);
-        });
-        out.list(self.silences.values(), |out, silence| {
-            out.u64(silence.id);
-            out.list(silence.matchers.iter(), |out, matcher| out.text(&matcher.to_string()));
-            out.i64(silence.from_us);
-            out.i64(silence.until_us);
-            out.text(&silence.author);
-            out.text(&silence.comment);
-        });
+        self.write_head(&mut out);
+        out.list(self.incidents.values(), |out, incident| self.write_incident(out, incident));
         out.finish()
     }
 
@@ -730,17 +788,77 @@ impl Desk {
     /// # Errors
     /// [`RestoreError`].
     pub fn restore(policy: Policy, bytes: &[u8]) -> Result<Desk, RestoreError> {
-        policy.check().map_err(|_| RestoreError::Settings("policy, which makes no sense"))?;
         let mut from = Reader::new(MAGIC, VERSION, bytes)?;
-        let (next_incident, next_silence, next_number) = (from.u64()?, from.u64()?, from.u64()?);
-        let counters = Counters {
+        let mut desk = Desk::read_head(policy, &mut from)?;
+        for (incident, current) in from.list(read_incident)? {
+            desk.put(incident, current);
+        }
+        from.end()?;
+        Ok(desk)
+    }
+
+    /// All that is known but for the incidents, as bytes: with those of [`Desk::incident_bytes`] it is the checkpoint in
+    /// parts.
+    pub fn head(&self) -> Vec<u8> {
+        let mut out = Writer::new(MAGIC_HEAD, VERSION);
+        self.write_head(&mut out);
+        out.finish()
+    }
+
+    /// An incident as bytes.
+    pub fn incident_bytes(&self, id: u64) -> Option<Vec<u8>> {
+        let incident = self.incidents.get(&id)?;
+        let mut out = Writer::new(MAGIC_INCIDENT, VERSION);
+        self.write_incident(&mut out, incident);
+        Some(out.finish())
+    }
+
+    /// Goes on from a head and incidents, in any order, under a policy that may be another.
+    ///
+    /// # Errors
+    /// [`RestoreError`].
+    pub fn restore_parts<B: AsRef<[u8]>>(
+        policy: Policy,
+        head: &[u8],
+        incidents: impl IntoIterator<Item = B>,
+    ) -> Result<Desk, RestoreError> {
+        let mut from = Reader::new(MAGIC_HEAD, VERSION, head)?;
+        let mut desk = Desk::read_head(policy, &mut from)?;
+        from.end()?;
+        for bytes in incidents {
+            let mut from = Reader::new(MAGIC_INCIDENT, VERSION, bytes.as_ref())?;
+            let (incident, current) = read_incident(&mut from)?;
+            from.end()?;
+            desk.put(incident, current);
+        }
+        Ok(desk)
+    }
+
+    fn write_head(&self, out: &mut Writer) {
+        let Counters { alerts, refused, overflowed, messages } = self.counters;
+        let numbers =
+            [self.next_incident, self.next_silence, self.next_number, alerts, refused, overflowed, messages];
+        numbers.iter().for_each(|number| out.u64(*number));
+        out.list(self.silences.values(), |out, silence| {
+            out.u64(silence.id);
+            out.list(silence.matchers.iter(), |out, matcher| out.text(&matcher.to_string()));
+            out.i64(silence.from_us);
+            out.i64(silence.until_us);
+            out.text(&silence.author);
+            out.text(&silence.comment);
+        });
+    }
+
+    fn read_head(policy: Policy, from: &mut Reader<'_>) -> Result<Desk, RestoreError> {
+        let mut desk = Desk::new(policy).map_err(|_| RestoreError::Settings("policy, which makes no sense"))?;
+        desk.changes = Changes::default();
+        (desk.next_incident, desk.next_silence, desk.next_number) = (from.u64()?, from.u64()?, from.u64()?);
+        desk.counters = Counters {
             alerts: from.u64()?,
             refused: from.u64()?,
             overflowed: from.u64()?,
             messages: from.u64()?,
         };
-        let incidents = from.list(Incident::read)?;
-        let by_key = from.list(|from| Ok((from.u64()?, from.u64()?)))?;
         let silences = from.list(|from| {
             let id = from.u64()?;
             let matchers = from.list(|from| {
@@ -749,20 +867,28 @@ impl Desk {
             let (from_us, until_us) = (from.i64()?, from.i64()?);
             Ok(Silence { id, matchers, from_us, until_us, author: from.text()?, comment: from.text()? })
         })?;
-        from.end()?;
-        let live = incidents.iter().filter(|incident| incident.state.is_live()).count();
-        Ok(Desk {
-            policy,
-            live,
-            incidents: incidents.into_iter().map(|incident| (incident.id, incident)).collect(),
-            by_key: by_key.into_iter().collect(),
-            silences: silences.into_iter().map(|silence| (silence.id, silence)).collect(),
-            next_incident,
-            next_silence,
-            next_number,
-            counters,
-        })
+        desk.silences = silences.into_iter().map(|silence| (silence.id, silence)).collect();
+        Ok(desk)
     }
+
+    fn write_incident(&self, out: &mut Writer, incident: &Incident) {
+        out.flag(self.by_key.get(&incident.key) == Some(&incident.id));
+        incident.write(out);
+    }
+
+    fn put(&mut self, incident: Incident, current: bool) {
+        self.live += usize::from(incident.state.is_live());
+        if current {
+            self.by_key.insert(incident.key, incident.id);
+        }
+        self.incidents.insert(incident.id, incident);
+    }
+}
+
+/// An incident, and whether alerts of its key go to it.
+fn read_incident(from: &mut Reader<'_>) -> Result<(Incident, bool), RestoreError> {
+    let current = from.flag()?;
+    Ok((Incident::read(from)?, current))
 }
 
 /// Where an alert goes: taken out of the policy, so that the desk can change.

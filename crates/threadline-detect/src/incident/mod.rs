@@ -17,11 +17,11 @@ mod matcher;
 mod policy;
 mod state;
 
-pub use desk::{Alert, Command, Counters, Desk, Preview, Refusal};
+pub use desk::{Alert, Changes, Command, Counters, Desk, Preview, Refusal};
 pub use event::{Event, Message, Reason, Transition, What};
 pub use matcher::{Matcher, MatcherError};
 pub use policy::{Inhibition, Maintenance, Policy, PolicyError, Route, Silence, Step};
-pub use state::{Incident, State};
+pub use state::{Incident, Member, Note, State};
 
 /// Labels of an alert, an incident, or a group.
 pub type Labels = std::collections::BTreeMap<Box<str>, Box<str>>;

@@ -55,7 +55,21 @@ fn action(id: Id) -> Option<&'static str> {
         Id::ContractScore => "contract_score",
         Id::Rules => "rules",
         Id::Backtest => "backtest",
+        Id::Incidents => "incidents",
+        Id::Incident | Id::IncidentReport => "incident",
         Id::Erase => "erase",
+        // What is done to incidents is recorded by its transitions.
+        Id::IncidentAcknowledge
+        | Id::IncidentAssign
+        | Id::IncidentNote
+        | Id::IncidentSnooze
+        | Id::IncidentResolve
+        | Id::IncidentReopen
+        | Id::IncidentMerge
+        | Id::Silences
+        | Id::SilenceMake
+        | Id::SilencePreview
+        | Id::SilenceEnd => return None,
         // These make their own: the token is not to be in it.
         Id::SessionOpen | Id::SessionShow | Id::SessionClose => return None,
         Id::Page

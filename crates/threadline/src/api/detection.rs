@@ -113,6 +113,7 @@ pub(crate) fn status(api: &Arc<Api>) -> Response<Body> {
         "windows": status.baselines.windows,
         "anomalies": status.baselines.anomalies,
         "risks": risks,
+        "incidents": super::incidents::status(api),
     });
     super::json(StatusCode::OK, &answer)
 }

@@ -20,6 +20,7 @@ pub(crate) fn metrics(api: &Arc<Api>) -> Response<Body> {
     intake(api, &mut page);
     queries(api, &mut page);
     detection(api, &mut page);
+    incidents(api, &mut page);
     door(api, &mut page);
     store(api, &mut page);
     process(api, &mut page);
@@ -175,6 +176,35 @@ fn detection(api: &Api, page: &mut Page) {
         ("detection_findings_lost_total", "Findings that the store did not take.", status.lost),
         ("detection_late_total", "Hits that came too late for their correlation.", status.stats.late),
         ("detection_evicted_total", "Groups forgotten because a bound was hit.", status.stats.evicted),
+    ] {
+        page.one(name, "counter", help, value);
+    }
+}
+
+fn incidents(api: &Api, page: &mut Page) {
+    let status = api.incidents.status();
+    page.one("incidents_running", "gauge", "1 when incidents are kept.", u8::from(status.running));
+    page.head("incidents_live", "gauge", "Incidents that are neither resolved nor merged, by severity.");
+    for (severity, live) in crate::incidents::SEVERITIES.into_iter().zip(status.live) {
+        page.line("incidents_live", &format!("severity=\"{severity}\""), live);
+    }
+    let lag = (api.store.stats().last_seq - status.next_seq + 1).max(0);
+    let lag = if status.running { lag } else { 0 };
+    page.one("incidents_lag_records", "gauge", "Records in which findings have not been looked for yet.", lag);
+    page.one("incidents_silences", "gauge", "Silences that have not ended.", status.silences);
+    let failing = u8::from(status.problem.is_some());
+    page.one("incidents_failing", "gauge", "1 when incidents cannot be kept.", failing);
+    let broken = u8::from(status.alerts_problem.is_some());
+    page.one("incidents_alerts_file_broken", "gauge", "1 when the alerts file cannot be read.", broken);
+    page.one(
+        "incidents_unrecorded",
+        "gauge",
+        "Transitions whose audit records the store has not taken yet.",
+        status.unrecorded,
+    );
+    for (name, help, value) in [
+        ("incidents_opened_total", "Incidents opened since the start.", status.opened),
+        ("incidents_transitions_total", "Transitions of incidents since the start.", status.transitions),
     ] {
         page.one(name, "counter", help, value);
     }

@@ -8,6 +8,7 @@ mod detection;
 mod erase;
 mod gate;
 mod health;
+mod incidents;
 mod metrics;
 pub(crate) mod openapi;
 pub(crate) mod operations;
@@ -38,6 +39,7 @@ use tokio::sync::Semaphore;
 
 use self::audit::{Audit, Rows};
 use self::gate::Gate;
+use self::incidents::Act;
 use self::operations::{Found, Id, Operation};
 use self::params::Params;
 use self::problem::Problem;
@@ -81,6 +83,7 @@ pub(crate) struct Api {
     audit_wait: std::time::Duration,
     gatekeeper: Gatekeeper,
     detection: Board,
+    incidents: crate::incidents::Board,
 }
 
 /// What the API takes from the hub.
@@ -97,6 +100,7 @@ pub(crate) struct Parts {
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) gatekeeper: Gatekeeper,
     pub(crate) detection: Board,
+    pub(crate) incidents: crate::incidents::Board,
     /// The runtime whose threads queries and tails run on.
     pub(crate) runtime: Handle,
 }
@@ -107,8 +111,20 @@ pub(crate) struct Endpoint(Arc<Api>);
 
 /// The API over a store.
 pub(crate) fn handler(settings: &Settings, parts: Parts) -> Endpoint {
-    let Parts { addresses, store, clock, meters, stopping, intake, door, tls, gatekeeper, detection, runtime } =
-        parts;
+    let Parts {
+        addresses,
+        store,
+        clock,
+        meters,
+        stopping,
+        intake,
+        door,
+        tls,
+        gatekeeper,
+        detection,
+        incidents,
+        runtime,
+    } = parts;
     let gate = Gate::new(settings, runtime, Arc::clone(&meters), Arc::clone(&stopping));
     let tails = Arc::new(Semaphore::new(TAILS_MAX));
     let audit_queries = settings.audit_queries;
@@ -127,6 +143,7 @@ pub(crate) fn handler(settings: &Settings, parts: Parts) -> Endpoint {
         audit_wait: settings.audit_wait,
         gatekeeper,
         detection,
+        incidents,
     };
     Endpoint(Arc::new(api))
 }
@@ -269,6 +286,20 @@ impl Api {
             Id::Rules => Ok(detection::rules(self)),
             Id::Backtest => detection::backtest(self, body).await,
             Id::Detection => Ok(detection::status(self)),
+            Id::Incidents => incidents::list(self, params).await,
+            Id::Incident => incidents::show(self, parameter).await,
+            Id::IncidentReport => incidents::report(self, params, parameter).await,
+            Id::IncidentAcknowledge => incidents::act(self, Act::Acknowledge, parameter, caller).await,
+            Id::IncidentResolve => incidents::act(self, Act::Resolve, parameter, caller).await,
+            Id::IncidentReopen => incidents::act(self, Act::Reopen, parameter, caller).await,
+            Id::IncidentAssign => incidents::assign(self, parameter, &body, caller).await,
+            Id::IncidentNote => incidents::note(self, parameter, &body, caller).await,
+            Id::IncidentSnooze => incidents::snooze(self, parameter, &body, caller).await,
+            Id::IncidentMerge => incidents::merge(self, parameter, &body, caller).await,
+            Id::Silences => incidents::silences(self),
+            Id::SilenceMake => incidents::silence(self, &body, caller).await,
+            Id::SilencePreview => incidents::preview(self, &body),
+            Id::SilenceEnd => incidents::unsilence(self, parameter, caller).await,
             Id::SessionOpen => session::open(self, &body, caller, asked),
             Id::SessionShow => Ok(session::show(self, caller)),
             Id::SessionClose => Ok(session::close(self, caller, asked)),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::door::roles::{self, Port};
 
 use super::operations::{Kind, OPERATIONS, Operation, Parameter};
-use super::schemas;
+use super::{incidents, schemas};
 
 /// The document.
 pub(crate) fn document() -> Value {
@@ -101,6 +101,7 @@ fn problem(status: u16) -> Value {
         401 => "No token was shown, or none that is good.",
         403 => "The token lacks the role, or the Host header names another host.",
         404 => "Nothing is there.",
+        409 => "It is in a state in which that cannot be done.",
         405 => "The path has other methods; `Allow` names them.",
         413 => "The body is too large.",
         415 => "The body's content type is not taken.",
@@ -261,6 +262,20 @@ fn schemas() -> Value {
         ("BacktestRequest", schemas::backtest_request()),
         ("Backtest", schemas::backtest()),
         ("Detection", schemas::detection()),
+        ("Incidents", incidents::schemas::incidents()),
+        ("Incident", incidents::schemas::incident()),
+        ("IncidentReport", incidents::schemas::report()),
+        ("IncidentQuery", incidents::schemas::query()),
+        ("IncidentAssign", incidents::schemas::assign()),
+        ("IncidentNote", incidents::schemas::note()),
+        ("IncidentSnooze", incidents::schemas::snooze()),
+        ("IncidentMerge", incidents::schemas::merge()),
+        ("Silence", incidents::schemas::silence()),
+        ("Silences", incidents::schemas::silences()),
+        ("SilenceRequest", incidents::schemas::silence_request()),
+        ("SilencePreviewRequest", incidents::schemas::preview_request()),
+        ("SilencePreview", incidents::schemas::preview()),
+        ("SilenceEnded", incidents::schemas::ended()),
     ];
     if let Some(all) = all.as_object_mut() {
         all.extend(more.map(|(name, schema)| (name.to_owned(), schema)));

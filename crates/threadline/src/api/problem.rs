@@ -137,6 +137,17 @@ impl Problem {
             .retry(1)
     }
 
+    /// It is in a state in which that cannot be done.
+    pub(crate) fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "That cannot be done now", detail)
+    }
+
+    /// The hub does not keep incidents, or not at the moment.
+    pub(crate) fn no_incidents(detail: impl Into<String>) -> Self {
+        let title = "Incidents are not there";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no-incidents", title, detail).retry(5)
+    }
+
     /// The hub is stopping.
     pub(crate) fn stopping() -> Self {
         let detail = "the hub is stopping: ask again later";

@@ -490,6 +490,14 @@ pub(super) fn detection() -> Value {
             "series": int("Series of which it is known what is usual."),
             "windows": int("Windows of them that were judged."),
             "anomalies": int("Unusual ones that were told."),
+            "incidents": object(&["running", "live"], json!({
+                "running": {"type": "boolean", "description": "Whether incidents are kept."},
+                "problem": {"type": ["string", "null"], "description": "Why not, or why the last commit failed."},
+                "alerts_file_problem": {"type": ["string", "null"], "description": "What is wrong with the alerts file; it is as it was before."},
+                "live": {"type": "object", "additionalProperties": {"type": "integer"}, "description": "Live incidents by severity."},
+                "lag_records": int("Records in which findings have not been looked for yet."),
+                "silences": int("Silences that have not ended."),
+            })),
             "risks": list(object(&["field", "value", "risk"], json!({
                 "field": text("What it is, such as `client.address`."),
                 "value": text("Which."),

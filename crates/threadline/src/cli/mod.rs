@@ -11,6 +11,7 @@ mod erase;
 mod failure;
 mod histogram;
 mod import;
+mod incidents;
 mod output;
 mod reference;
 mod rules;
@@ -74,6 +75,8 @@ enum Command {
     Contract(contract::ContractCommand),
     /// Check, test and explain rules, run them over what is stored, tell what came of them.
     Rules(rules::RulesCommand),
+    /// Work with incidents: list, show, acknowledge, assign, silence, resolve, report.
+    Incidents(incidents::IncidentsCommand),
     /// Show the settings in effect, or their reference.
     Config(config::Config),
 }
@@ -111,6 +114,7 @@ impl Command {
             Command::Token(token) => token.run(),
             Command::Contract(contract) => contract.run(),
             Command::Rules(rules) => rules.run(),
+            Command::Incidents(incidents) => incidents.run(),
             Command::Config(config) => config.run(),
         }
     }

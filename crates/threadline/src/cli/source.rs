@@ -109,6 +109,20 @@ impl Source {
         }
     }
 
+    /// The answer to a DELETE; folders have nothing that is deleted so.
+    pub(super) fn delete(&self, path: &str) -> Result<Answer<'_>, Failure> {
+        match self {
+            Source::Hub { access, base } => {
+                let mut request = access.agent.delete(format!("{base}{path}"));
+                if let Some(authorization) = &access.authorization {
+                    request = request.header("Authorization", authorization);
+                }
+                hub_answer(base, &[], request.call())
+            }
+            Source::Data(folder) => folder.answer(Request::delete(path), Bytes::new(), &[]),
+        }
+    }
+
     /// An answer that is one document.
     pub(super) fn document(&self, path: &str, pairs: Pairs<'_>) -> Result<String, Failure> {
         let mut text = String::new();
@@ -228,6 +242,7 @@ impl Folder {
             stopping: Arc::default(),
             gatekeeper: Gatekeeper::default(),
             detection: crate::detection::Board::default(),
+            incidents: crate::incidents::Board::default(),
             intake: Arc::new(intake),
             door: Arc::new(door),
             tls: None,

@@ -57,6 +57,8 @@ kinds! {
     Switch = "switch";
     /// One word.
     Word = "word";
+    /// An address of the web.
+    Url = "url";
     /// Words with commas between.
     Words = "list";
     /// Retention rules.
@@ -114,6 +116,11 @@ pub const WRITTEN: &[(&str, &str, &str)] = &[
     (Share::NAME, "a number from 0 to 1", "0.25"),
     (Switch::NAME, "`true` or `false`", "false"),
     (Word::NAME, "letters, digits, `-`, `_`, `.`; may be empty", "production"),
+    (
+        Url::NAME,
+        "an address that begins with `https://` or `http://`; may be empty",
+        "https://logs.example.com",
+    ),
     (Words::NAME, "a list in the file, commas elsewhere", "https://a.example,https://b.example"),
     (
         Retention::NAME,
@@ -472,6 +479,21 @@ impl Kind<String> for Word {
             return Ok(text.to_owned());
         }
         Err(format!("write at most {WORD_BYTES_MAX} letters, digits, `-`, `_`, `.`"))
+    }
+
+    fn write(value: &String) -> String {
+        value.clone()
+    }
+}
+
+impl Kind<String> for Url {
+    fn parse(text: &str) -> Result<String, String> {
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+        let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '?' | '#' | '@');
+        if text.is_empty() || rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(fits)) {
+            return Ok(text.trim_end_matches('/').to_owned());
+        }
+        Err("write an address such as https://logs.example.com, without user, query or fragment".to_owned())
     }
 
     fn write(value: &String) -> String {

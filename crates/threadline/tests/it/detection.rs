@@ -40,7 +40,7 @@ fn now_ns() -> u64 {
 }
 
 /// Sends rejected credentials from an address.
-fn reject(hub: &Process, address: &str, count: usize) {
+pub(crate) fn reject(hub: &Process, address: &str, count: usize) {
     let mut request = logs("shop", &vec!["no"; count]);
     let records = &mut request.resource_logs[0].scope_logs[0].log_records;
     for record in records {

@@ -45,7 +45,7 @@ async fn try_endpoint(hub: &Hub, from: u8, port: &str, method: &str, path: &str,
         _ => (addresses.api, false),
     };
     let path = path.replace("{name}", "service").replace("{trace_id}", "4bf92f3577b34da6a3ce929d0e0e4736");
-    let path = path.replace("{file}", "index-1.js");
+    let path = path.replace("{file}", "index-1.js").replace("{id}", "1");
     let stream = connect(source(from), to).await;
     let grpc = [("content-type", "application/grpc"), ("te", "trailers")];
     let json = [("content-type", "application/json")];

@@ -31,6 +31,7 @@ pub(crate) fn settings(data: &Path) -> Settings {
         audit_queries: false,
         // What it finds would be among the records.
         detection: false,
+        incidents: false,
         record_lifecycle: false,
         ..Settings::default()
     }

@@ -10,6 +10,7 @@ mod detection;
 mod door;
 mod door_cli;
 mod hub;
+mod incidents;
 mod jsonl;
 mod kill;
 mod otlp_grpc;

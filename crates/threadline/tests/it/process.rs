@@ -32,6 +32,7 @@ impl Process {
             ("THREADLINE_AUDIT_QUERIES", "false"),
             ("THREADLINE_RECORD_LIFECYCLE", "false"),
             ("THREADLINE_DETECTION", "false"),
+            ("THREADLINE_INCIDENTS", "false"),
         ];
         let mut all: Vec<(&'static str, String)> =
             quiet.iter().chain(settings).map(|(name, value)| (*name, (*value).to_owned())).collect();

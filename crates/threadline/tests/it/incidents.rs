@@ -1,0 +1,417 @@
+//! Incidents in the hub: what is found becomes one incident per group, people work with it by API and command line, and
+//! nothing of it is lost or doubled by a kill.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use prost::Message as _;
+use serde_json::{Value, json};
+use threadline::door::roles::Role;
+use threadline::settings::Settings;
+use threadline::{Components, Hub};
+
+use crate::hub::{START_NS, attribute, deliver, logs, settings, spans};
+use crate::process::{Process, threadline as command};
+
+/// How long something that should happen soon may take, on a machine under load.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come to be");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn start(data: &Path) -> Hub {
+    threadline::start(Settings { incidents: true, ..settings(data) }, Components::system()).unwrap()
+}
+
+/// Keeps a finding as detection would.
+fn find(hub: &Hub, id: u32, pairs: &[(&str, &str)]) {
+    let mut request = logs("threadline", &["Many failed logins: 50 within a minute"]);
+    let record = &mut request.resource_logs[0].scope_logs[0].log_records[0];
+    record.event_name = "security.finding".to_owned();
+    record.time_unix_nano = START_NS + u64::from(id) * 1_000_000_000;
+    record.attributes = vec![
+        attribute("threadline.finding.id", &format!("{id:032x}")),
+        attribute("security_rule.uuid", "r-1"),
+        attribute("security_rule.name", "Many failed logins"),
+        attribute("threadline.finding.since", "2026-01-01T00:00:00Z"),
+    ];
+    let has_level = pairs.iter().any(|(key, _)| *key == "level");
+    let level = [("level", "high")];
+    for (key, value) in pairs.iter().chain(level.iter().filter(|_| !has_level)) {
+        record.attributes.push(attribute(&format!("threadline.finding.{key}"), value));
+    }
+    deliver(hub, "/v1/logs", &request);
+}
+
+fn get(hub: &Hub, path: &str) -> Value {
+    crate::hub::get_ok(hub, path).json()
+}
+
+fn post(hub: &Hub, path: &str, body: &Value) -> (u16, Value) {
+    let headers = [("content-type", "application/json")];
+    let address = hub.addresses().api;
+    let reply = crate::hub::send("POST", address, path, &headers, body.to_string().as_bytes());
+    (reply.status, reply.json())
+}
+
+fn list(hub: &Hub, query: &str) -> Vec<Value> {
+    get(hub, &format!("/api/v1/incidents{query}"))["incidents"].as_array().unwrap().clone()
+}
+
+/// The one incident, once it has so many findings.
+fn incident(hub: &Hub, findings: u64) -> Value {
+    wait("the incident", || {
+        let all = list(hub, "?state=all");
+        assert!(all.len() <= 1, "{all:?}");
+        all.into_iter().find(|one| one["findings"] == findings)
+    })
+}
+
+#[test]
+fn fifty_findings_of_one_source_are_one_incident_with_its_evidence() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = start(folder.path());
+    let trace = "07".repeat(16);
+    deliver(&hub, "/v1/traces", &spans("shop", 7, &["GET /login", "SELECT users"]));
+    for id in 0..50 {
+        let pairs = [
+            ("entity.client.address", "192.0.2.7"),
+            ("entity.service.name", "shop"),
+            ("trace_ids", trace.as_str()),
+            ("span_seqs", "1,2"),
+        ];
+        find(&hub, id, &pairs);
+    }
+    let one = incident(&hub, 50);
+    assert_eq!((&one["state"], &one["severity"], &one["id"]), (&json!("open"), &json!("high"), &json!(1)));
+    assert_eq!(one["title"], "Many failed logins at shop");
+    assert_eq!(one["services"], json!(["shop"]));
+    assert_eq!(one["first_seen"], "2026-01-01T00:00:00.000000Z");
+    assert_eq!(one["last_seen"], "2026-01-01T00:00:49.000000Z");
+
+    let all = get(&hub, "/api/v1/incidents/1");
+    let kinds =
+        |kind: &str| all["timeline"].as_array().unwrap().iter().filter(|item| item["kind"] == kind).count();
+    assert_eq!((kinds("finding"), kinds("transition")), (50, 1));
+    let blast = &all["blast_radius"];
+    assert_eq!(
+        (&blast["traces"], &blast["spans"], &blast["cut"]),
+        (&json!(1), &json!(2), &json!(false)),
+        "{blast}"
+    );
+    assert_eq!(blast["services"][0]["name"], "shop");
+    let operations: BTreeSet<&str> = blast["services"][0]["operations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|operation| operation["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(operations, ["GET /login", "SELECT users"].into());
+    // Each search finds what it says: it is run as it stands.
+    let entities = all["entities"].as_array().unwrap();
+    let of = |field: &str| entities.iter().find(|entity| entity["field"] == field).unwrap();
+    assert_eq!(
+        (&of("client.address")["value"], &of("client.address")["findings"]),
+        (&json!("192.0.2.7"), &json!(50))
+    );
+    let item = all["timeline"].as_array().unwrap().iter().find(|item| item["kind"] == "finding").unwrap();
+    let mut found = Vec::new();
+    for query in item["queries"].as_array().unwrap().iter().chain([&of("service.name")["query"]]) {
+        let mut search = String::new();
+        for byte in query["query"].as_str().unwrap().bytes() {
+            search.push_str(&format!("%{byte:02X}"));
+        }
+        let path = format!("/api/v1/search?table={}&limit=1000&q={search}", query["table"].as_str().unwrap());
+        found.push(crate::hub::get_ok(&hub, &path).lines().len());
+    }
+    assert_eq!(found, [1, 2, 2, 0], "{item}");
+
+    let markdown = crate::hub::get_ok(&hub, "/api/v1/incidents/1/report");
+    assert!(markdown.header("content-type").starts_with("text/markdown"));
+    for part in
+        ["# Incident 1: Many failed logins at shop", "| shop | GET /login | 1 |", "192.0.2.7", "`trace:0707"]
+    {
+        assert!(markdown.text().contains(part), "{part}: {}", markdown.text());
+    }
+    let ocsf = get(&hub, "/api/v1/incidents/1/report?format=ocsf");
+    assert_eq!(
+        (&ocsf["class_uid"], &ocsf["activity_id"], &ocsf["severity_id"]),
+        (&json!(2004), &json!(1), &json!(4))
+    );
+    assert_eq!(ocsf["evidences"].as_array().unwrap().len(), 50);
+    let as_json = get(&hub, "/api/v1/incidents/1/report?format=json");
+    assert_eq!(as_json["entities"], all["entities"]);
+    hub.shutdown().unwrap();
+}
+
+#[test]
+fn people_work_with_incidents_and_silences() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = start(folder.path());
+    find(&hub, 1, &[("entity.service.name", "cart"), ("level", "medium")]);
+    incident(&hub, 1);
+    let act = |act: &str, body: Value| post(&hub, &format!("/api/v1/incidents/1/{act}"), &body);
+    for (name, body, status, state) in [
+        ("reopen", json!({}), 409, ""),
+        ("acknowledge", json!({}), 200, "acknowledged"),
+        ("acknowledge", json!({}), 409, ""),
+        ("assign", json!({"to": "bob"}), 200, "acknowledged"),
+        ("assign", json!({"whom": "bob"}), 400, ""),
+        ("note", json!({"text": "looking"}), 200, "acknowledged"),
+        ("note", json!({"text": " "}), 400, ""),
+        ("snooze", json!({"for": "2h"}), 200, "snoozed"),
+        ("snooze", json!({"for": "2h", "until": "now"}), 400, ""),
+        ("snooze", json!({"until": "-1h"}), 400, ""),
+        ("merge", json!({"into": 1}), 400, ""),
+        ("merge", json!({"into": 77}), 404, ""),
+        ("resolve", json!({}), 200, "resolved"),
+        ("resolve", json!({}), 409, ""),
+        ("reopen", json!({}), 200, "open"),
+    ] {
+        let (got, answer) = act(name, body.clone());
+        assert_eq!(got, status, "{name} {body}: {answer}");
+        match status {
+            200 => assert_eq!(answer["state"], state, "{name} {body}"),
+            _ => assert!(answer["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{answer}"),
+        }
+    }
+    assert_eq!(post(&hub, "/api/v1/incidents/9/resolve", &json!({})).0, 404);
+    assert_eq!(post(&hub, "/api/v1/incidents/x/resolve", &json!({})).0, 404);
+    let shown = get(&hub, "/api/v1/incidents/1");
+    assert_eq!((&shown["assignee"], &shown["notes"][0]["text"]), (&json!("bob"), &json!("looking")));
+
+    // Another incident, and one is made a part of the other: its findings are in the other's timeline.
+    find(&hub, 2, &[("entity.service.name", "shop")]);
+    wait("the second", || (list(&hub, "").len() == 2).then_some(()));
+    for (query, want) in [
+        ("?severity=high", vec![2]),
+        ("?severity=medium", vec![2, 1]),
+        ("?service=cart", vec![1]),
+        ("?state=resolved", vec![]),
+        ("?limit=1", vec![2]),
+        ("?before=2", vec![1]),
+    ] {
+        let ids: Vec<u64> = list(&hub, query).iter().map(|one| one["id"].as_u64().unwrap()).collect();
+        assert_eq!(ids, want, "{query}");
+    }
+    assert_eq!(get(&hub, "/api/v1/incidents?limit=1")["next"], 2);
+    let (status, merged) = act("merge", json!({"into": 2}));
+    assert_eq!((status, &merged["merged_into"]), (200, &json!(2)), "{merged}");
+    let shown = get(&hub, "/api/v1/incidents/2");
+    let findings =
+        shown["timeline"].as_array().unwrap().iter().filter(|item| item["kind"] == "finding").count();
+    assert_eq!((findings, &shown["findings"], &shown["alerts"]), (2, &json!(2), &json!(2)));
+
+    let matchers = json!(["service=\"shop\""]);
+    let (status, preview) = post(&hub, "/api/v1/silences/preview", &json!({"matchers": matchers}));
+    assert_eq!((status, &preview["incidents"]), (200, &json!([{"id": 2, "alerts_muted": 1, "alerts": 2}])));
+    for (body, want) in [
+        (json!({"matchers": [], "for": "1h", "comment": "x"}), "matchers"),
+        (json!({"matchers": ["a"], "for": "1h", "comment": "x"}), "needs one of"),
+        (json!({"matchers": matchers, "for": "1h", "comment": ""}), "comment"),
+        (json!({"matchers": matchers, "comment": "x"}), "one of `until`"),
+    ] {
+        let (status, answer) = post(&hub, "/api/v1/silences", &body);
+        assert!(status == 400 && answer.to_string().contains(want), "{body}: {answer}");
+    }
+    let (status, silence) =
+        post(&hub, "/api/v1/silences", &json!({"matchers": matchers, "for": "1h", "comment": "a release"}));
+    assert_eq!((status, &silence["id"], &silence["active"]), (200, &json!(1), &json!(true)), "{silence}");
+    assert_eq!(get(&hub, "/api/v1/silences")["silences"][0]["comment"], "a release");
+    let end = || crate::hub::send("DELETE", hub.addresses().api, "/api/v1/silences/1", &[], b"").status;
+    assert_eq!((end(), end()), (200, 404));
+    hub.shutdown().unwrap();
+}
+
+#[test]
+fn what_is_unusual_no_longer_ends_its_incident() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = start(folder.path());
+    let entity = ("entity.service.name", "cart");
+    find(&hub, 1, &[entity, ("phase", "began"), ("level", "medium")]);
+    incident(&hub, 1);
+    // By then it is informational; of others it says nothing.
+    find(&hub, 2, &[("entity.service.name", "shop"), ("phase", "over"), ("level", "informational")]);
+    find(&hub, 3, &[entity, ("phase", "over"), ("level", "informational")]);
+    let resolved = wait("the end", || list(&hub, "?state=resolved").pop());
+    assert_eq!((&resolved["severity"], &resolved["active"]), (&json!("medium"), &json!(0)), "{resolved}");
+    assert_eq!(list(&hub, "?state=all").len(), 1);
+    hub.shutdown().unwrap();
+}
+
+#[test]
+fn the_alerts_file_is_read_again_and_a_broken_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("alerts.yaml");
+    std::fs::write(&file, "teams:\n  shop: [cart]\nroute:\n  group_by: [team]\n").unwrap();
+    let data = folder.path().join("data");
+    let wanted = Settings { incidents: true, alerts_file: Some(file.clone()), ..settings(&data) };
+    let hub = threadline::start(wanted, Components::system()).unwrap();
+    find(&hub, 1, &[("entity.service.name", "cart")]);
+    let one = incident(&hub, 1);
+    assert_eq!((&one["team"], &one["group"]), (&json!("shop"), &json!({"team": "shop"})));
+    std::fs::write(&file, "route:\n  group_by: cart\n  group_wait: soon\n").unwrap();
+    let problems = || get(&hub, "/api/v1/incidents")["problems"].clone();
+    let said = wait("a problem", || Some(problems()).filter(|problems| problems[0].is_string()));
+    assert!(said[0].as_str().unwrap().contains("alerts.yaml:2"), "{said}");
+    assert!(get(&hub, "/api/v1/detection")["incidents"]["alerts_file_problem"].is_string());
+    let broken = |value: u8| format!("threadline_incidents_alerts_file_broken {value}\n");
+    assert!(crate::hub::get_ok(&hub, "/metrics").text().contains(&broken(1)));
+    find(&hub, 2, &[("entity.service.name", "cart"), ("level", "low")]);
+    incident(&hub, 2);
+    std::fs::write(&file, "route:\n  group_by: [service]\n").unwrap();
+    wait("no problem", || (problems() == json!([])).then_some(()));
+    find(&hub, 3, &[("entity.service.name", "cart")]);
+    wait("one by the new rule", || {
+        list(&hub, "").iter().find(|one| one["group"] == json!({"service": "cart"})).cloned()
+    });
+    let metrics = crate::hub::get_ok(&hub, "/metrics").text();
+    for line in [broken(0), "threadline_incidents_live{severity=\"high\"} 2\n".to_owned()] {
+        assert!(metrics.contains(&line), "{line}");
+    }
+    hub.shutdown().unwrap();
+}
+
+#[test]
+fn who_acts_is_known_by_the_name_of_their_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let ann = crate::door::token(folder.path(), "ann", &[Role::Ingest, Role::Read, Role::Operate], None);
+    let reader = crate::door::token(folder.path(), "reader", &[Role::Read], None);
+    let hub = start(folder.path());
+    let mut request = logs("threadline", &["found"]);
+    request.resource_logs[0].scope_logs[0].log_records[0].event_name = "security.finding".to_owned();
+    let send = |token: &str, method: &str, at, path: &str, kind: &str, body: &[u8]| {
+        let bearer = format!("Bearer {token}");
+        crate::hub::send(method, at, path, &[("authorization", &bearer), ("content-type", kind)], body)
+    };
+    let sent = send(
+        &ann,
+        "POST",
+        hub.addresses().otlp_http,
+        "/v1/logs",
+        "application/x-protobuf",
+        &request.encode_to_vec(),
+    );
+    assert_eq!(sent.status, 200, "{}", sent.text());
+    let api = hub.addresses().api;
+    let json = "application/json";
+    wait("the incident", || {
+        let all = send(&reader, "GET", api, "/api/v1/incidents", json, b"").json();
+        all["incidents"].as_array().unwrap().first().cloned()
+    });
+    let path = "/api/v1/incidents/1/acknowledge";
+    assert_eq!(send(&reader, "POST", api, path, json, b"{}").status, 403);
+    let answer = send(&ann, "POST", api, path, json, b"{}").json();
+    assert_eq!(answer["assignee"], "ann");
+    let query = "/api/v1/search?q=event:threadline.incident.transition%20threadline.incident.action:assigned";
+    let record = wait("the audit record", || send(&reader, "GET", api, query, json, b"").lines().pop());
+    assert_eq!(record["attributes"]["threadline.incident.actor"], "ann", "{record}");
+    assert_eq!(record["attributes"]["threadline.incident.id"], 1);
+    hub.shutdown().unwrap();
+}
+
+const RULES: &str = "
+title: Credentials rejected
+id: 0b8a6c3e-5d0f-4d3a-9d66-0f5b0f0c1a01
+name: rejected
+logsource: { product: threadline, service: logs }
+detection:
+  selection: { event_name: security.authn.rejected }
+  condition: selection
+level: informational
+---
+title: Many rejected from one address
+id: 0b8a6c3e-5d0f-4d3a-9d66-0f5b0f0c1a02
+correlation:
+  type: event_count
+  rules: [rejected]
+  group-by: [client.address]
+  timespan: 10m
+  condition: { gte: 5 }
+level: high
+";
+
+/// Numbers of the transitions that have records.
+fn transitions(hub: &Process) -> Vec<u64> {
+    let mut numbers: Vec<u64> = hub
+        .search("logs", "event:threadline.incident.transition")
+        .iter()
+        .map(|row| row["attributes"]["threadline.incident.transition.number"].as_u64().unwrap())
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+#[test]
+fn a_rule_that_fires_opens_an_incident_that_survives_kills_and_is_worked_on_from_the_command_line() {
+    let (data, rules) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(rules.path().join("a.yml"), RULES).unwrap();
+    let folder = rules.path().display().to_string();
+    let settings = [
+        ("THREADLINE_DETECTION", "true"),
+        ("THREADLINE_INCIDENTS", "true"),
+        ("THREADLINE_RULES_BUILTIN", "false"),
+        ("THREADLINE_BASELINES", "false"),
+        ("THREADLINE_RULES_DIR", folder.as_str()),
+    ];
+    let mut hub = Process::start(data.path(), &settings);
+    crate::detection::reject(&hub, "192.0.2.9", 6);
+    let base = format!("http://{}", hub.api);
+    let run = |arguments: &[&str]| {
+        let all: Vec<&str> = ["incidents"].iter().chain(arguments).chain(&["--hub", &base]).copied().collect();
+        let out = command(&all);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (out.status.code(), format!("{}{}", text(&out.stdout), text(&out.stderr)))
+    };
+    let said = wait("the incident", || Some(run(&["list"])).filter(|(_, said)| said.contains("Many rejected")));
+    assert!(said.0 == Some(0) && said.1.contains("high") && said.1.contains("1 incidents"), "{said:?}");
+    for (arguments, code, want) in [
+        (vec!["ack", "1"], 0, "incident 1: acknowledged, anonymous has it"),
+        (vec!["ack", "1"], 1, "cannot be acknowledged"),
+        (vec!["assign", "1", "bob"], 0, "bob has it"),
+        (vec!["note", "1", "blocked at the edge"], 0, "incident 1"),
+        (vec!["snooze", "1", "--for", "2h"], 0, "snoozed"),
+        (vec!["silence", "rule=~\"Many.*\"", "--preview"], 0, "1 live incidents"),
+        (vec!["silence", "client.address=192.0.2.9", "--comment", "a test"], 0, "silence 1 until"),
+        (vec!["silences"], 0, "a test"),
+        (vec!["silences", "-o", "json"], 0, "\"comment\":\"a test\""),
+        (vec!["unsilence", "1"], 0, "has ended"),
+        (vec!["unsilence", "1"], 1, "there is no 1"),
+        (vec!["resolve", "1"], 0, "resolved"),
+        (vec!["reopen", "1"], 0, "incident 1: open"),
+        (vec!["show", "1"], 0, "blocked at the edge"),
+        (vec!["show", "1"], 0, "192.0.2.9"),
+        (vec!["show", "7"], 1, "there is no 7"),
+        (vec!["report", "1"], 0, "# Incident 1: Many rejected"),
+        (vec!["report", "1", "--format", "ocsf"], 0, "\"class_uid\":2004"),
+        (vec!["list", "-o", "ndjson", "--severity", "high"], 0, "\"id\":1"),
+        (vec!["list", "--state", "resolved", "--fail-empty"], 1, "0 incidents"),
+    ] {
+        let got = run(&arguments);
+        assert!(got.0 == Some(code) && got.1.contains(want), "{arguments:?}: {got:?}");
+    }
+    let before: Value = serde_json::from_str(&run(&["show", "1", "-o", "json"]).1).unwrap();
+    for _ in 0..3 {
+        hub.kill();
+        hub.restart();
+        hub.wait_healthy();
+        let mut after: Value = serde_json::from_str(&run(&["show", "1", "-o", "json"]).1).unwrap();
+        for name in ["generated", "clock"] {
+            after[name] = before[name].clone();
+        }
+        assert_eq!(after, before);
+    }
+    // Opened, joined, acknowledged, assigned twice, noted, snoozed, silenced, unsilenced, resolved, reopened: each once.
+    let numbers = wait("all records", || Some(transitions(&hub)).filter(|numbers| numbers.len() >= 11));
+    assert_eq!(numbers, (1..=11).collect::<Vec<u64>>());
+    hub.stop();
+}
