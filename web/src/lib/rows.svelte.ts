@@ -276,8 +276,10 @@ export class RowSource {
     this.count();
   }
 
+  /** Drops what was looked at longest ago, and nothing that is looked at now: it would be read again at once. */
   private forget(): void {
-    const held = this.stretches.filter((stretch) => stretch.rows);
+    const [from, to] = this.looked;
+    const held = this.stretches.filter((stretch) => stretch.rows && (stretch.index >= to || stretch.index + stretch.count <= from));
     if (held.length <= STRETCHES_KEPT) return;
     held.sort((a, b) => a.used - b.used);
     for (const stretch of held.slice(0, held.length - STRETCHES_KEPT)) delete stretch.rows;
