@@ -19,8 +19,9 @@ pub(crate) const ALERT_LABEL: &str = "threadline.alert.label.";
 pub(crate) const ALERT_ENDS: &str = "threadline.alert.ends_at";
 
 const ENTITY: &str = "threadline.finding.entity.";
-/// Entities of a finding at most, and bytes of a text that is kept of one.
+/// Entities of a finding at most, labels of an alert, and bytes of a text that is kept of one.
 const ENTITIES_MAX: usize = 32;
+const LABELS_MAX: usize = 56;
 const TEXT_BYTES_MAX: usize = 1024;
 /// Traces, and records, of a finding at most.
 const EVIDENCE_MAX: usize = 50;
@@ -112,7 +113,7 @@ fn seqs(list: &str) -> Vec<i64> {
 }
 
 /// The attributes of a row whose keys begin so, without what they begin with.
-fn beginning(batch: &Batch<'_>, row: usize, prefix: &str) -> Vec<(String, String)> {
+fn beginning(batch: &Batch<'_>, row: usize, prefix: &str, max: usize) -> Vec<(String, String)> {
     let schema = batch.record_batch().schema();
     let columns = schema.fields().iter().map(|field| field.name().clone());
     let attrs = batch.str("attrs").get(row).unwrap_or_default();
@@ -124,7 +125,7 @@ fn beginning(batch: &Batch<'_>, row: usize, prefix: &str) -> Vec<(String, String
         let value = batch.attribute(&key, row)?;
         Some((cut(key.strip_prefix(prefix)?), cut(&value)))
     };
-    keys.into_iter().filter_map(pair).take(ENTITIES_MAX).collect()
+    keys.into_iter().filter_map(pair).take(max).collect()
 }
 
 impl Finding {
@@ -148,7 +149,7 @@ impl Finding {
                     rule: text("security_rule.name"),
                     rule_id: text("security_rule.uuid"),
                     level: text("threadline.finding.level"),
-                    entities: beginning(batch, row, ENTITY),
+                    entities: beginning(batch, row, ENTITY, ENTITIES_MAX),
                     trace_ids: traces.map(str::to_owned).take(EVIDENCE_MAX).collect(),
                     log_seqs: seqs(&list("threadline.finding.log_seqs")),
                     span_seqs: seqs(&list("threadline.finding.span_seqs")),
@@ -157,7 +158,7 @@ impl Finding {
                 })
             }
             ALERT_EVENT => {
-                finding.labels = beginning(batch, row, ALERT_LABEL);
+                finding.labels = beginning(batch, row, ALERT_LABEL, LABELS_MAX);
                 let label = |name: &str| {
                     let found = finding.labels.iter().find(|(known, _)| known == name);
                     found.map(|(_, value)| value.clone()).unwrap_or_default()
