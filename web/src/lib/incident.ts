@@ -26,7 +26,7 @@ export type Action = 'acknowledge' | 'assign' | 'snooze' | 'resolve' | 'reopen' 
 export const ACTIONS: Record<State, readonly Action[]> = {
   open: ['acknowledge', 'assign', 'snooze', 'resolve', 'note'],
   acknowledged: ['assign', 'snooze', 'resolve', 'note'],
-  snoozed: ['acknowledge', 'assign', 'snooze', 'reopen', 'resolve', 'note'],
+  snoozed: ['acknowledge', 'assign', 'snooze', 'resolve', 'note'],
   resolved: ['reopen', 'note'],
   merged: [],
 };

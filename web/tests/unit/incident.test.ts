@@ -16,7 +16,8 @@ it('who may operate may act, and nobody else', () => {
 it('every state offers what leads on from it', () => {
   const offered = (state: State) => ACTIONS[state].join(' ');
   expect(offered('open')).toBe('acknowledge assign snooze resolve note');
-  expect(offered('acknowledged')).not.toContain('acknowledge');
+  expect(offered('acknowledged')).toBe('assign snooze resolve note');
+  expect(offered('snoozed')).toBe('acknowledge assign snooze resolve note');
   expect(offered('resolved')).toBe('reopen note');
   expect(offered('merged')).toBe('');
 });
