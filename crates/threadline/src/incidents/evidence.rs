@@ -359,8 +359,7 @@ impl Counts {
         self.findings_kept += other.findings_kept;
         self.transitions += other.transitions;
         self.transitions_kept += other.transitions_kept;
-        let less = |a: Option<i64>, b: Option<i64>| a.into_iter().chain(b).min();
-        self.first_us = less(self.first_us, other.first_us);
+        self.first_us = self.first_us.into_iter().chain(other.first_us).min();
         self.last_us = self.last_us.max(other.last_us);
     }
 }
