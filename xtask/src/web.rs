@@ -58,6 +58,7 @@ pub(crate) fn browse(each: &mut dyn FnMut(&str)) -> Result<()> {
         .arg("tests/browser/run.mjs")
         .env("THREADLINE_HUB", &url)
         .env("THREADLINE_OTLP", format!("http://{}", hub.addresses.http))
+        .env("THREADLINE_BINARY", &binary)
         .env("THREADLINE_CHROMIUM", chromium)
         .env("THREADLINE_SCREENS", tools::target().join("web-screens"));
     run::watch(&mut node, BROWSER_LIMIT, each)

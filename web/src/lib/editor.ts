@@ -8,7 +8,7 @@ import { Compartment, EditorState, Prec, StateEffect, StateField, type Range } f
 import { Decoration, type DecorationSet, EditorView, keymap, placeholder, ViewPlugin, type ViewUpdate } from '@codemirror/view';
 import { tags } from '@lezer/highlight';
 import type { Choices } from './complete';
-import { pieces } from './query';
+import { onOneLine, pieces } from './query';
 
 export interface Fault {
   from: number;
@@ -149,12 +149,13 @@ export function searchEditor(host: HTMLElement, options: SearchOptions): Editor 
       fault,
       placeholder(options.placeholder),
       EditorView.contentAttributes.of({ 'aria-label': options.label, 'aria-multiline': 'false', tabindex: '0', autocapitalize: 'off', spellcheck: 'false' }),
-      // One line: what is pasted over several becomes one.
-      EditorState.transactionFilter.of((transaction) =>
-        transaction.newDoc.lines > 1
-          ? [transaction, { changes: lineEnds(transaction.newDoc.toString()), sequential: true }]
-          : transaction,
-      ),
+      // One line: what is pasted over several becomes one, and still means the same.
+      EditorState.transactionFilter.of((transaction) => {
+        const before = transaction.newDoc;
+        if (before.lines === 1) return transaction;
+        const insert = onOneLine(before.toString());
+        return [transaction, { changes: { from: 0, to: before.length, insert }, selection: { anchor: insert.length }, sequential: true }];
+      }),
       autocompletion({ override: [source], icons: false, activateOnTyping: true, defaultKeymap: false, interactionDelay: 0, selectOnOpen: false }),
       Prec.highest(
         keymap.of([
@@ -181,10 +182,6 @@ function takeFirst(of: EditorView): boolean {
   if (status !== 'active') return status === 'pending';
   if (selectedCompletionIndex(of.state) === null) of.dispatch({ effects: setSelectedCompletion(0) });
   return acceptCompletion(of);
-}
-
-function lineEnds(text: string) {
-  return [...text.matchAll(/\n/g)].map((found) => ({ from: found.index, to: found.index + 1, insert: ' ' }));
 }
 
 export interface SqlOptions {

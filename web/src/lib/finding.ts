@@ -124,11 +124,6 @@ export function around(finding: Finding): string {
   return finding.entities.map(entitySearch).join(' ');
 }
 
-/** The search for records by their numbers. */
-export function bySeq(numbers: readonly number[]): string {
-  return numbers.map((seq) => `seq:${seq}`).join(' OR ');
-}
-
 /** Findings with the same id are one: a back-test may tell it twice. */
 export function distinct(findings: readonly Finding[]): Finding[] {
   const seen = new Map<string, Finding>();

@@ -55,3 +55,18 @@ export class Metrics {
     return Number.isFinite(bound) ? bound : bounds[i - 1];
   }
 }
+
+/** A gauge at each look; a look without it repeats the one before. */
+export function gauges(looks: readonly Metrics[], name: string): number[] {
+  return carried(looks.map((look) => look.sum(name)));
+}
+
+/** A quantile of what came between each two looks; where nothing came, it stays. */
+export function quantiles(looks: readonly Metrics[], name: string, q: number): number[] {
+  return carried(looks.slice(1).map((look, i) => look.quantile(name, q, looks[i])));
+}
+
+function carried(values: readonly (number | undefined)[]): number[] {
+  let last = values.find((value) => value !== undefined) ?? 0;
+  return values.map((value) => (last = value ?? last));
+}

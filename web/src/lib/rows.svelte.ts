@@ -5,12 +5,12 @@
 // is short, and cut into shorter ones by another histogram when it is long. The first rows come by a search of their own, so
 // that they are there before anything was counted.
 import { get, type Histogram, isAbort, type Params, Problem, problemOf, type Row, search, searchAll, type Table } from './api';
-import { iso } from './time';
+import { iso, usOf } from './time';
 
 const FIRST_ROWS = 200;
 const STRETCH_ROWS_MAX = 1_000;
-/** A stretch that cannot be cut, since all its rows have the same time, is read up to here. */
-const DENSE_ROWS_MAX = 20_000;
+/** Of a stretch that cannot be cut, since all its rows have the same microsecond, so many are read at once. */
+const PAGE_ROWS = 5_000;
 const STRETCHES_KEPT = 40;
 const AT_ONCE = 2;
 
@@ -28,7 +28,12 @@ interface Stretch {
   count: number;
   fromUs: number;
   toUs: number;
+  /** Of a page: it begins after the row with this cursor, and ends with the row with that one. */
+  after?: string;
+  until?: string;
   rows?: Row[];
+  /** Its first rows, until it is read. */
+  first?: Row[];
   used: number;
   busy?: boolean;
   failed?: boolean;
@@ -57,6 +62,7 @@ export class RowSource {
 
   private head: Row[] = [];
   private headWhole = false;
+  private settled = false;
   private stretches: Stretch[] = [];
   private wanted: Stretch[] = [];
   private looked: [number, number] = [0, 0];
@@ -97,12 +103,13 @@ export class RowSource {
       const histogram = await get<Histogram>('/api/v1/histogram', this.params({ by: this.question.by, series: 8, interval: interval(this.question) }), signal);
       this.histogram = histogram;
       this.total = histogram.total;
-      this.stretches = this.cut(histogram, 0, this.question.fromUs, this.question.toUs);
+      this.stretches = this.cut(histogram, this.question, true);
       this.counting = false;
       this.turn += 1;
     })();
     try {
       await Promise.all([first, counted]);
+      this.settle();
     } catch (error) {
       if (isAbort(error)) return;
       this.problem = problemOf(error);
@@ -112,26 +119,43 @@ export class RowSource {
     }
   }
 
+  /** Gives the first rows to the stretches that they lie in. */
+  private settle(): void {
+    this.settled = true;
+    // When these are all rows, the counts beside them may still be of a moment before or after.
+    if (!this.headWhole) {
+      give(this.head, this.stretches);
+      this.head = [];
+      placed(this.stretches);
+    }
+    this.count();
+    this.turn += 1;
+    this.look(...this.looked);
+  }
+
+  private count(): void {
+    const end = this.stretches[this.stretches.length - 1];
+    this.total = this.headWhole ? this.head.length : end ? end.index + end.count : 0;
+  }
+
   /** How many rows can be shown now. */
   get length(): number {
     return this.headWhole ? this.head.length : Math.max(this.total ?? 0, this.head.length);
   }
 
-  private cut(histogram: Histogram, index: number, fromUs?: number, toUs?: number): Stretch[] {
+  /** The stretches of a histogram of a piece of time, in the list's order; those without rows if wanted. */
+  private cut(histogram: Histogram, { fromUs, toUs }: Pick<Question, 'fromUs' | 'toUs'>, empty = false): Stretch[] {
     const sums = new Array<number>(histogram.buckets).fill(0);
     for (const series of histogram.series) series.counts.forEach((count, i) => (sums[i] = (sums[i] ?? 0) + count));
-    const places = sums.map((_, i) => i);
-    if (this.question.order === 'newest') places.reverse();
     const out: Stretch[] = [];
-    for (const i of places) {
-      const count = sums[i] ?? 0;
-      if (count === 0) continue;
+    sums.forEach((count, i) => {
+      if (count === 0 && !empty) return;
       const start = histogram.start_us + i * histogram.interval_us;
       const end = start + histogram.interval_us;
-      out.push({ index, count, fromUs: Math.max(start, fromUs ?? start), toUs: Math.min(end, toUs ?? end), used: 0 });
-      index += count;
-    }
-    return out;
+      out.push({ index: 0, count, fromUs: Math.max(start, fromUs ?? start), toUs: Math.min(end, toUs ?? end), used: 0 });
+    });
+    if (this.question.order === 'newest') out.reverse();
+    return placed(out);
   }
 
   private find(index: number): Stretch | undefined {
@@ -153,21 +177,24 @@ export class RowSource {
     const row = this.head[index];
     if (row) return row;
     const stretch = this.find(index);
-    if (!stretch?.rows) return undefined;
+    if (!stretch) return undefined;
     stretch.used = ++this.clock;
-    return stretch.rows[index - stretch.index];
+    return (stretch.rows ?? stretch.first)?.[index - stretch.index];
   }
 
   /** Says what is looked at; what is missing of it is fetched, and nothing else any more. */
   look(from: number, to: number): void {
     this.looked = [from, to];
     this.wanted = [];
+    if (!this.settled) return;
     let index = Math.max(from, this.head.length);
     while (index < to) {
       const stretch = this.find(index);
       if (!stretch) break;
-      if (!stretch.rows && !stretch.busy && !stretch.failed) this.wanted.push(stretch);
-      index = stretch.index + stretch.count;
+      const end = stretch.index + stretch.count;
+      const here = stretch.rows !== undefined || (stretch.first?.length ?? 0) >= Math.min(to, end) - stretch.index;
+      if (!here && !stretch.busy && !stretch.failed) this.wanted.push(stretch);
+      index = end;
     }
     this.pump();
   }
@@ -198,39 +225,87 @@ export class RowSource {
   private async fetch(stretch: Stretch): Promise<void> {
     const { signal } = this.abort;
     const between = { from: iso(stretch.fromUs), to: iso(stretch.toUs) };
-    if (stretch.count > STRETCH_ROWS_MAX && stretch.toUs - stretch.fromUs > 1) {
+    const widthUs = stretch.toUs - stretch.fromUs;
+    if (stretch.count > STRETCH_ROWS_MAX && widthUs > 1 && stretch.after === undefined) {
       const pieces = Math.min(1000, Math.max(2, Math.ceil(stretch.count / (STRETCH_ROWS_MAX / 2))));
-      const interval = Math.max(1, Math.ceil((stretch.toUs - stretch.fromUs) / pieces));
-      const asked = this.params({ ...between, interval: `${interval}us` });
-      const histogram = await get<Histogram>('/api/v1/histogram', asked, signal);
-      const cut = this.cut(histogram, stretch.index, stretch.fromUs, stretch.toUs);
-      const sum = cut.reduce((n, part) => n + part.count, 0);
-      const place = this.stretches.indexOf(stretch);
-      // Rows that arrived late would shift everything behind them: keep the places that are shown.
-      if (cut.length > 1 && sum >= stretch.count && place >= 0) {
-        this.stretches.splice(place, 1, ...fitted(cut, stretch));
+      const histogram = await get<Histogram>('/api/v1/histogram', this.params({ ...between, interval: `${Math.ceil(widthUs / pieces)}us` }), signal);
+      const parts = this.cut(histogram, stretch);
+      // A part is narrower, be it the only one: it is cut again until it is short, or a microsecond.
+      if (parts.every((part) => part.toUs - part.fromUs < widthUs)) {
+        give(stretch.first ?? [], parts);
+        this.replace(stretch, parts);
         return;
       }
     }
-    const limit = Math.min(stretch.count, DENSE_ROWS_MAX);
-    const rows = await searchAll(this.params({ ...between, limit, order: this.question.order }), signal);
-    stretch.rows = rows;
-    stretch.used = ++this.clock;
+    const paged = stretch.count > PAGE_ROWS || stretch.after !== undefined || stretch.until !== undefined;
+    const limit = paged && stretch.until === undefined ? Math.min(stretch.count, PAGE_ROWS) : STRETCH_ROWS_MAX + PAGE_ROWS;
+    const rows = await searchAll(this.params({ ...between, limit, order: this.question.order, ...(paged ? { cursors: 1, cursor: stretch.after } : {}) }), signal);
+    const last = rows[rows.length - 1]?.cursor;
+    if (stretch.until !== undefined) {
+      // A page is read again up to where the next one begins.
+      const end = rows.findIndex((row) => row.cursor === stretch.until);
+      this.keep(stretch, rows.slice(0, end < 0 ? stretch.count : end + 1));
+    } else if (!paged && rows.length === limit) {
+      // So many have come that it is no short one any more.
+      stretch.count = rows.length + 1;
+      this.replace(stretch, [stretch]);
+    } else if (rows.length === limit && stretch.count > limit && last !== undefined) {
+      const page: Stretch = { ...stretch, until: last };
+      delete page.busy;
+      this.replace(stretch, [page, { index: 0, count: stretch.count - limit, fromUs: stretch.fromUs, toUs: stretch.toUs, after: last, used: 0 }]);
+      this.keep(page, rows);
+    } else this.keep(stretch, rows);
     this.forget();
   }
 
+  private keep(stretch: Stretch, rows: Row[]): void {
+    stretch.used = ++this.clock;
+    delete stretch.first;
+    stretch.rows = rows;
+    if (stretch.count === rows.length) return;
+    stretch.count = rows.length;
+    this.replace(stretch, rows.length > 0 ? [stretch] : []);
+  }
+
+  /** Puts others in the place of a stretch; what comes after them moves if they have more rows, or fewer. */
+  private replace(stretch: Stretch, others: Stretch[]): void {
+    const place = this.stretches.indexOf(stretch);
+    if (place < 0) return;
+    this.stretches.splice(place, 1, ...others);
+    placed(this.stretches);
+    this.count();
+  }
+
+  /** Drops what was looked at longest ago, and nothing that is looked at now: it would be read again at once. */
   private forget(): void {
-    const held = this.stretches.filter((stretch) => stretch.rows);
+    const [from, to] = this.looked;
+    const held = this.stretches.filter((stretch) => stretch.rows && (stretch.index >= to || stretch.index + stretch.count <= from));
     if (held.length <= STRETCHES_KEPT) return;
     held.sort((a, b) => a.used - b.used);
     for (const stretch of held.slice(0, held.length - STRETCHES_KEPT)) delete stretch.rows;
   }
 }
 
-/** Parts cut to the places that their whole had. */
-function fitted(parts: Stretch[], whole: Stretch): Stretch[] {
-  const end = whole.index + whole.count;
-  return parts
-    .filter((part) => part.index < end)
-    .map((part) => ({ ...part, count: Math.min(part.count, end - part.index) }));
+/** Gives the first rows of a list to the stretches that they lie in: one that they are all rows of needs no reading. */
+function give(rows: readonly Row[], stretches: readonly Stretch[]): void {
+  const us = rows.map((row) => usOf(row.time_unix_nano));
+  for (const stretch of stretches) {
+    const its = rows.filter((_, i) => (us[i] ?? 0) >= stretch.fromUs && (us[i] ?? 0) < stretch.toUs);
+    if (its.length === 0) continue;
+    // More of them may lie behind the last.
+    const whole = its[its.length - 1] !== rows[rows.length - 1] && its.length >= stretch.count;
+    if (whole) stretch.rows = its;
+    else stretch.first = its;
+    stretch.count = Math.max(stretch.count, its.length);
+  }
+}
+
+/** Stretches one behind the other. */
+function placed(stretches: Stretch[]): Stretch[] {
+  let index = 0;
+  for (const stretch of stretches) {
+    stretch.index = index;
+    index += stretch.count;
+  }
+  return stretches;
 }

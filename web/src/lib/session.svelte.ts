@@ -13,11 +13,14 @@ class Session {
   signedOut = $state(false);
   /** Known after signing in, or when the hub said so. */
   who = $state<Who | undefined>(undefined);
+  /** Why signing out failed. */
+  problem = $state<string | undefined>(undefined);
   /** Counts sessions, so that pages ask again after signing in. */
   turn = $state(0);
 
   ended(): void {
     this.signedOut = true;
+    this.problem = undefined;
     this.who = undefined;
   }
 
@@ -59,13 +62,17 @@ class Session {
     }
   }
 
+  /** Ends the session; what kept it from ending is in `problem`. Only the hub can end it: its cookie is out of our reach. */
   async end(): Promise<void> {
-    await fetch('/api/v1/session', {
-      method: 'DELETE',
-      credentials: 'same-origin',
-      headers: { 'X-Threadline-CSRF': '1' },
-    }).catch(() => undefined);
-    this.ended();
+    this.problem = undefined;
+    try {
+      const response = await fetch('/api/v1/session', { method: 'DELETE', credentials: 'same-origin', headers: { 'X-Threadline-CSRF': '1' } });
+      // 401: there was none any more.
+      if (response.ok || response.status === 401) this.ended();
+      else this.problem = `You are still signed in: the hub answered ${response.status}. Try again.`;
+    } catch {
+      this.problem = 'You are still signed in: the hub does not answer. Try again when it does.';
+    }
   }
 }
 

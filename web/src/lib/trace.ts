@@ -63,6 +63,32 @@ export type Line = { kind: 'span'; span: number } | { kind: 'log'; log: number; 
 /** A span or log, wherever its line is. */
 export type Target = { kind: 'span'; span: number } | { kind: 'log'; log: number };
 
+export function sameLine(a: Target, b: Target): boolean {
+  return a.kind === 'span' ? b.kind === 'span' && a.span === b.span : b.kind === 'log' && a.log === b.log;
+}
+
+/** A log by when it was written, which stays when others come in; of several at one instant, the how-manieth. */
+export function logKey(trace: Trace, log: number): string | undefined {
+  const time = trace.logs[log]?.raw_time.unix_nano;
+  if (time === undefined) return undefined;
+  const before = trace.logs.slice(0, log).filter((other) => other.raw_time.unix_nano === time).length;
+  return before === 0 ? time : `${time}.${before + 1}`;
+}
+
+/** What an address chooses: a log before a span. */
+export function targetOf({ trace }: Laid, spanId: string, key: string): Target | undefined {
+  const [time, nth = '1'] = key.split('.');
+  const at = trace.logs.flatMap((log, i) => (log.raw_time.unix_nano === time ? [i] : []))[Number(nth) - 1];
+  if (at !== undefined) return { kind: 'log', log: at };
+  const span = spanId ? trace.spans.findIndex((one) => one.span_id === spanId) : -1;
+  return span >= 0 ? { kind: 'span', span } : undefined;
+}
+
+/** The next of some places, in order, after or before one; from the end back to the beginning. */
+export function nextPlace(places: readonly number[], from: number, by: number): number | undefined {
+  return by > 0 ? (places.find((place) => place > from) ?? places[0]) : (places.findLast((place) => place < from) ?? places[places.length - 1]);
+}
+
 /** The rows of the waterfall, in the order in which they are shown. */
 export function linesOf(laid: Laid, collapsed: ReadonlySet<number>, severityMin: number): Line[] {
   const { trace, children, roots, logAt, spanStart } = laid;

@@ -18,7 +18,7 @@ export const browser = await chromium.launch({
 mkdirSync(screens, { recursive: true });
 
 /** A page of its own, with everything noted that it should not do. */
-export async function open(path, { width = 1280, height = 800, theme = 'light', zone = 'Europe/Berlin', bare = false } = {}) {
+export async function open(path, { width = 1280, height = 800, theme = 'light', zone = 'Europe/Berlin', bare = false, at = hub } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, timezoneId: zone, locale: 'en-GB', reducedMotion: 'reduce' });
   const page = await context.newPage();
   page.faults = [];
@@ -29,9 +29,9 @@ export async function open(path, { width = 1280, height = 800, theme = 'light', 
     if (message.type() === 'error' && !said.startsWith('Failed to load resource')) page.faults.push(`console: ${said}`);
   });
   page.on('request', (request) => {
-    if (!/^(blob|data):/.test(request.url()) && !request.url().startsWith(hub)) page.faults.push(`asked elsewhere: ${request.url()}`);
+    if (!/^(blob|data):/.test(request.url()) && !request.url().startsWith(at)) page.faults.push(`asked elsewhere: ${request.url()}`);
   });
-  if (!bare) await page.goto(hub + path);
+  if (!bare) await page.goto(at + path);
   return page;
 }
 

@@ -1,9 +1,12 @@
 // The pages in a real browser, against a hub that holds an imported day and what `data.mjs` sends.
-//   THREADLINE_HUB=http://… THREADLINE_OTLP=http://… node tests/browser/run.mjs [part of a test's name …]
+//   THREADLINE_HUB=http://… THREADLINE_OTLP=http://… THREADLINE_BINARY=…/threadline node tests/browser/run.mjs [part of a test's name …]
 import { createRequire } from 'node:module';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { HOSTILE, send } from './data.mjs';
 import { browser, check, close, finish, hub, open, same, shot, test, timing } from './harness.mjs';
+import { sendLogs, withHub } from './hub.mjs';
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 // Fixed, so that what the page counts and what the test counts is the same.
@@ -50,6 +53,8 @@ const PLACES = [
   ['services-list', '/services?view=list', 'table tbody tr'],
   ['service', '/services?service=payment', '.panel canvas'],
   ['sql', `/sql?q=${encodeURIComponent("SELECT service, count(*) AS n FROM logs GROUP BY service ORDER BY n DESC")}`, '[role=gridcell]'],
+  ['incidents-list', '/incidents', 'a.title, .empty'],
+  ['silences', '/incidents?tab=silences', '.empty'],
   ['contract', '/contract', '.sender'],
   ['contract-events', '/contract?tab=events', '.sender'],
   ['detection', '/detection', '.finding, .empty'],
@@ -59,25 +64,31 @@ const PLACES = [
   ['nowhere', '/trace/00000000000000000000000000000001', '.empty'],
 ];
 
+/** What is wrong with how a page looks: in light and dark, wide and narrow. */
+async function looks(page, name) {
+  const wrong = [];
+  // By the debugger's protocol: the page's own policy lets no foreign script in.
+  await page.evaluate(axeSource);
+  for (const [theme, width] of [['light', 1280], ['dark', 1280], ['dark', 390], ['light', 390]]) {
+    await page.emulateMedia({ colorScheme: theme });
+    await page.setViewportSize({ width, height: width < 500 ? 844 : 800 });
+    await page.waitForTimeout(250);
+    await shot(page, `${name}-${theme}-${width}`);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    if (wide > 0) wrong.push(`${name} at ${width}: ${wide} px wider than the window`);
+    const found = await page.evaluate(() => window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'], resultTypes: ['violations'] }));
+    wrong.push(...found.violations.map((one) => `${theme} ${width}: ${one.id} (${one.impact}): ${one.nodes.slice(0, 3).map((node) => `${node.target.join(' ')} ${node.failureSummary?.split('\n')[1] ?? ''}`).join(' | ')}`));
+  }
+  return wrong;
+}
+
 for (const [name, path, ready] of PLACES) {
   await test(`page ${name}: drawn, no fault, axe finds nothing`, async () => {
-    const wrong = [];
     const page = await open(path);
     await page.waitForSelector(ready, { timeout: 15_000, state: 'attached' });
     await page.waitForLoadState('networkidle', { timeout: 3_000 }).catch(() => undefined);
     await page.evaluate(() => document.fonts.ready);
-    // By the debugger's protocol: the page's own policy lets no foreign script in.
-    await page.evaluate(axeSource);
-    for (const [theme, width] of [['light', 1280], ['dark', 1280], ['dark', 390], ['light', 390]]) {
-      await page.emulateMedia({ colorScheme: theme });
-      await page.setViewportSize({ width, height: width < 500 ? 844 : 800 });
-      await page.waitForTimeout(250);
-      await shot(page, `${name}-${theme}-${width}`);
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-      if (wide > 0) wrong.push(`${name} at ${width}: ${wide} px wider than the window`);
-      const found = await page.evaluate(() => window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'], resultTypes: ['violations'] }));
-      wrong.push(...found.violations.map((one) => `${theme} ${width}: ${one.id} (${one.impact}): ${one.nodes.slice(0, 3).map((node) => `${node.target.join(' ')} ${node.failureSummary?.split('\n')[1] ?? ''}`).join(' | ')}`));
-    }
+    const wrong = await looks(page, name);
     wrong.push(...page.faults);
     page.faults.length = 0;
     await close(page);
@@ -130,9 +141,8 @@ await test('hostile texts are texts, in every place', async () => {
     '/contract',
     `/trace/${known.hostile}?tab=compare`,
     '/search?q=%3Cimg%20src%3Dx%20onerror%3Dwindow.hacked%3D1%3E',
-    '/%3Cscript%3Ewindow.hacked=1%3C/script%3E',
   ];
-  for (const path of places.slice(0, -1)) {
+  for (const path of places) {
     const page = await open(path, { height: 2400 });
     await page.waitForLoadState('networkidle', { timeout: 4_000 }).catch(() => undefined);
     await page.waitForTimeout(300);
@@ -154,6 +164,23 @@ await test('hostile texts are texts, in every place', async () => {
     same(harm, { scripts: 0, foreign: 0, links: 0, raw: false }, path);
     await close(page);
   }
+  // An address that no page has: a hub does not answer with the page, and what it says runs nothing.
+  const nowhere = '/%3Cscript%3Ewindow.hacked=1%3C/script%3E';
+  const lost = await open('/', { bare: true });
+  const answer = await lost.goto(hub + nowhere);
+  same([answer.status(), answer.headers()['content-type']], [404, 'application/problem+json'], 'the answer');
+  same(await lost.evaluate(() => [window.hacked, document.scripts.length]), [undefined, 0], 'nothing ran');
+  // Within the page there is no request, and the address is a text in it.
+  await lost.goto(`${hub}/search`);
+  await lost.waitForSelector('.bar');
+  await lost.evaluate((path) => {
+    history.pushState(null, '', path);
+    dispatchEvent(new PopStateEvent('popstate'));
+  }, nowhere);
+  await lost.waitForSelector('.nothing');
+  check((await lost.locator('.nothing code').innerText()) === nowhere, await lost.locator('.nothing').innerText());
+  same(await lost.evaluate(() => [window.hacked, [...document.scripts].filter((script) => !script.src).length]), [undefined, 0], 'nothing ran in the page');
+  await close(lost);
   // What was sent is what one reads: nothing was dropped on the way to the screen.
   const page = await open('/search?q=hostile.case:0', {});
   await page.waitForSelector('[role=grid] [role=row] .body');
@@ -231,6 +258,134 @@ await test('facets: a click asks for a value, another click leaves it out again,
   await shop.hover();
   await shop.locator('.not').click();
   await until('without shop', async () => page.url().includes('-service:shop') && (await total()) === all - inside);
+  await close(page);
+});
+
+await test('facets: a second value of a field finds either', async () => {
+  const page = await open(`/search?${HOUR}`);
+  await page.waitForSelector('.facet .value');
+  const service = page.locator('.facet', { has: page.getByRole('button', { name: 'service', exact: true }) });
+  const value = (name) => service.locator('li', { has: page.locator('.cut', { hasText: new RegExp(`^${name}$`) }) }).locator('.value');
+  const total = async () => Number((await page.locator('.total b').innerText()).replace(/\D/g, ''));
+  const counted = async (q) => (await api(`/api/v1/count?q=${encodeURIComponent(q)}&${HOUR}`)).count;
+  for (const name of ['shop', 'payment', 'edge']) {
+    await value(name).click();
+    await until(`${name} is asked for`, async () => (await value(name).getAttribute('aria-pressed')) === 'true');
+  }
+  const all = await counted('service:(shop OR payment OR edge)');
+  check(all > (await counted('service:shop')) && all > 0, `${all}`);
+  await until('any of the three', async () => (await page.locator('.total b').count()) > 0 && (await total()) === all);
+  check(page.url().includes('service:(shop+OR+payment+OR+edge)') || decodeURIComponent(page.url()).includes('service:(shop+OR+payment+OR+edge)'), page.url());
+  await value('payment').click();
+  const two = await counted('service:(shop OR edge)');
+  await until('two are left', async () => (await total()) === two);
+  same(await Promise.all(['shop', 'payment', 'edge'].map((name) => value(name).getAttribute('aria-pressed'))), ['true', 'false', 'true'], 'pressed');
+  await close(page);
+});
+
+await test('a value of several lines is searched for as it is', async () => {
+  const page = await open(`/search?q=hostile.case:14&${HOUR}`);
+  await page.waitForSelector('[role=grid] [role=row] .body');
+  await page.locator('[role=grid] [role=row][aria-rowindex="1"]').click();
+  await page.locator('aside[aria-label=Record]').getByRole('button', { name: 'Only hostile.value of this value' }).click();
+  await until('it is in the address', () => decodeURIComponent(page.url()).includes('hostile.value:/'));
+  const q = new URL(page.url()).searchParams.get('q').replace('hostile.case:14', '').trim();
+  check(!/[\r\n]/.test(q), q);
+  same((await rows(`/api/v1/search?q=${encodeURIComponent(q)}&${HOUR}`)).map((row) => row.attributes['hostile.value']).filter((text) => text !== HOSTILE[14]), [], 'found by it');
+  check((await rows(`/api/v1/search?q=${encodeURIComponent(q)}&${HOUR}`)).length > 0, 'something is found');
+  // A link that holds line ends in quotes asks for the same on one line.
+  const link = await open(`/search?q=${encodeURIComponent(`hostile.value:"${HOSTILE[14]}"`)}&${HOUR}`);
+  await link.waitForSelector('[role=grid] [role=row] .body');
+  await until('the field shows what is asked', () => link.evaluate(() => document.querySelector('.host')?.shadowRoot?.querySelector('.cm-content')?.textContent?.includes('\\r\\nforged') || document.querySelector('.host')?.shadowRoot?.querySelector('.cm-content')?.textContent?.includes('\\r\\n')));
+  await close(link);
+  await close(page);
+});
+
+await test('a log beside a span leads to that log', async () => {
+  const page = await open(`/search?table=spans&q=${encodeURIComponent('service:payment status:error name:"POST /charge"')}&${HOUR}`);
+  await page.waitForSelector('[role=grid] [role=row] .duration');
+  await page.locator('[role=grid] [role=row][aria-rowindex="1"]').click();
+  const link = page.locator('aside[aria-label=Record] .around a', { hasText: 'charge of order' }).first();
+  const said = (await link.locator('.mono').innerText()).trim();
+  await link.click();
+  await until('among the logs', () => !page.url().includes('table=spans') && /row=\d+/.test(page.url()));
+  await page.waitForSelector('aside[aria-label=Record] pre.body');
+  same((await page.locator('aside[aria-label=Record] pre.body').innerText()).trim(), said, 'the text of the log');
+  check((await page.locator('aside[aria-label=Record] .level').innerText()).toLowerCase() === 'error', 'drawn as a log');
+  check((await page.locator('[role=grid] [role=row][aria-selected=true]').count()) <= 1, 'one at most');
+  await close(page);
+});
+
+await test('traces: what is written and not asked yet stays when something else changes', async () => {
+  const page = await open('/traces');
+  await page.waitForSelector('.scatter circle');
+  await page.getByLabel('At least').fill('1ms');
+  await page.getByLabel('Span fulfils, or a trace id').fill('http.route:/charge');
+  await page.getByRole('button', { name: 'Failed' }).click();
+  await until('the status is in the address', () => page.url().includes('status=error'));
+  await page.getByRole('button', { name: 'Took' }).click();
+  await until('the order is in the address', () => page.url().includes('sort=duration'));
+  same([await page.getByLabel('At least').inputValue(), await page.getByLabel('Span fulfils, or a trace id').inputValue()], ['1ms', 'http.route:/charge'], 'what was written');
+  await page.getByRole('button', { name: 'Find', exact: true }).click();
+  await until('all of it is asked', () => ['min=1ms', 'q=http.route:/charge', 'status=error', 'sort=duration'].every((part) => page.url().includes(part)));
+  await page.goBack();
+  await until('a field follows the address', async () => (await page.getByLabel('At least').inputValue()) === '');
+  await close(page);
+});
+
+await test('orders, views and chosen logs are in the address', async () => {
+  const traces = await open('/traces?sort=duration');
+  await traces.waitForSelector('table tbody tr');
+  check((await traces.getByRole('button', { name: 'Took' }).getAttribute('aria-pressed')) === 'true', 'traces by duration');
+  await close(traces);
+  const services = await open('/services?view=list');
+  await services.waitForSelector('table tbody tr');
+  await services.getByRole('button', { name: 'Service', exact: true }).click();
+  const other = await open(services.url().slice(hub.length));
+  await other.waitForSelector('th[aria-sort=ascending]');
+  // How punctuation is ordered is the browser's business.
+  const names = (await other.locator('table tbody .pick').allInnerTexts()).filter((name) => !name.startsWith('hostile'));
+  same(names, names.toSorted((a, b) => a.localeCompare(b)), 'services by name');
+  await close(other);
+  await close(services);
+  const sql = await open(`/sql?q=${encodeURIComponent('SELECT service, count(*) AS n FROM logs GROUP BY service')}`);
+  await sql.waitForSelector('[role=gridcell]');
+  await sql.getByRole('button', { name: 'Chart' }).click();
+  const chart = await open(sql.url().slice(hub.length));
+  await until('a chart', async () => (await chart.getByRole('button', { name: 'Chart' }).getAttribute('aria-pressed')) === 'true' && (await chart.locator('[role=gridcell]').count()) === 0);
+  await close(chart);
+  await close(sql);
+  const trace = await open(`/trace/${known.logsOnly}`);
+  await trace.locator('[role=row].log', { hasText: 'legacy step 9' }).click();
+  await trace.waitForSelector('aside[aria-label=Log]');
+  const log = await open(trace.url().slice(hub.length));
+  await log.waitForSelector('aside[aria-label=Log]');
+  check((await log.locator('aside[aria-label=Log]').innerText()).includes('legacy step 9'), 'the same log');
+  await log.waitForSelector('[role=row].log[aria-selected=true]');
+  await close(log);
+  await close(trace);
+});
+
+await test('hub: each figure has its own line', async () => {
+  const page = await open('/', { bare: true });
+  let looks = 0;
+  await page.route('**/metrics', (route) => {
+    looks += 1;
+    const slow = looks > 2 ? 50 : 0;
+    const lines = [
+      `threadline_store_disk_free_bytes ${looks % 2 ? 9e9 : 3e9}`, 'threadline_store_memory_rows 5', 'threadline_store_syncs_total 7', 'threadline_ingest_records_total 1',
+      `threadline_append_latency_seconds_bucket{le="0.001"} ${looks * 10}`, `threadline_append_latency_seconds_bucket{le="1"} ${looks * 10 + slow}`, `threadline_append_latency_seconds_bucket{le="+Inf"} ${looks * 10 + slow}`,
+    ];
+    return route.fulfill({ contentType: 'text/plain', body: `${lines.join('\n')}\n` });
+  });
+  await page.goto(`${hub}/hub`);
+  const heights = async (label) => {
+    const line = page.locator('.figure', { hasText: label }).locator('polyline');
+    if ((await line.count()) === 0) return [];
+    return (await line.getAttribute('points')).split(' ').map((point) => point.split(',')[1]);
+  };
+  await until('the disk goes up and down', async () => new Set(await heights('Disk free')).size > 1, 15_000);
+  await until('the reply has become slower', async () => new Set(await heights('Reply after sync')).size > 1, 15_000);
   await close(page);
 });
 
@@ -335,6 +490,18 @@ await test('a trace of 10,000 spans stays fluid', async () => {
   const page = await open(`/trace/${known.large}`);
   await page.waitForSelector('[role=grid] .bar');
   timing('trace of 10,000 spans: drawn', performance.now() - started);
+  // Before anything is unfolded: what is folded away is found, and opened.
+  await page.keyboard.press('/');
+  await page.keyboard.type('step 9876');
+  await until('found among what is folded', async () => (await page.locator('.find [role=status]').innerText()).includes('of 1'));
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('aside[aria-label=Span]');
+  check((await page.locator('aside[aria-label=Span] .name').innerText()) === 'step 9876', 'it is chosen');
+  await page.waitForSelector('[role=row][aria-selected=true] >> text=step 9876');
+  check(Number(await page.locator('[role=grid]').getAttribute('aria-rowcount')) < 10_000, 'all else stays folded');
+  await page.keyboard.press('Control+A');
+  await page.keyboard.press('Delete');
+  await page.keyboard.press('Escape');
   await page.keyboard.press('x');
   const rowsShown = async () => Number(await page.locator('[role=grid]').getAttribute('aria-rowcount'));
   await until('all are open', async () => (await rowsShown()) >= 10_000);
@@ -434,7 +601,7 @@ await test('keyboard: from anywhere to anywhere, and the sheet says how', async 
   await page.keyboard.press('j');
   await page.keyboard.press('j');
   await page.waitForSelector('[role=row][aria-rowindex="2"][aria-selected=true]');
-  for (const [key, path] of [['t', '/traces'], ['v', '/services'], ['q', '/sql'], ['c', '/contract'], ['d', '/detection'], ['h', '/hub'], ['s', '/search']]) {
+  for (const [key, path] of [['t', '/traces'], ['v', '/services'], ['q', '/sql'], ['i', '/incidents'], ['c', '/contract'], ['d', '/detection'], ['h', '/hub'], ['s', '/search']]) {
     await page.locator('#main').focus();
     await page.keyboard.press('g');
     await page.keyboard.press(key);
@@ -483,17 +650,307 @@ await test('a hub with tokens: any 401 asks for one, a good one brings the page 
     return route.continue();
   });
   await page.goto(`${hub}/search`);
-  await page.getByLabel('Token').fill('tl_wrong');
+  await page.locator('input#token').fill('tl_wrong');
   await page.getByRole('button', { name: 'Sign in' }).click();
   await until('it says so', async () => (await page.locator('[role=alert]').innerText()).includes('does not know'));
   await shot(page, 'sign-in');
-  await page.getByLabel('Token').fill('tl_good');
+  await page.locator('input#token').fill('tl_good');
   await page.getByRole('button', { name: 'Sign in' }).click();
   await page.waitForSelector('[role=grid] [role=row] .body');
   check((await page.getByRole('button', { name: 'Sign out' }).count()) === 1, 'one can sign out');
   same(sent.map((one) => one.csrf), ['1', '1'], 'every write says that the page itself asks');
   check((await page.evaluate(() => JSON.stringify({ ...localStorage, ...sessionStorage }))).includes('tl_') === false, 'no token is kept where scripts can read it');
   await close(page);
+});
+
+const RULES = `title: Refused login
+id: 0f6a3a5e-6f0e-4d0c-9a3c-3d2c7f0a1b11
+name: refused_login
+status: experimental
+logsource: { product: threadline, service: logs }
+detection:
+  selection:
+    event_name: security.authn.rejected
+  condition: selection
+level: informational
+---
+title: Five refused logins of one address
+id: 5d5c1f0e-2a4b-4f7e-8a55-1b0c6f3f9e22
+status: experimental
+correlation:
+  type: event_count
+  rules: [refused_login]
+  group-by: [client.address, service.name]
+  timespan: 10m
+  condition: { gte: 5 }
+level: high
+`;
+/** Lets somebody guess logins at `shop`, each try with a span and a trace. */
+async function attack(own, address, headers = {}) {
+  const now = BigInt(Date.now()) * 1_000_000n;
+  const hex = (n, digits) => n.toString(16).padStart(digits, '0');
+  const resource = (name) => ({ attributes: [{ key: 'service.name', value: { stringValue: name } }, { key: 'service.instance.id', value: { stringValue: `${name}-1` } }] });
+  const traces = Array.from({ length: 6 }, () => BigInt(Math.floor(Math.random() * 2 ** 52)) + 1n);
+  const post = async (path, body) => {
+    const response = await fetch(own.otlp + path, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) });
+    check(response.ok, `${path}: ${response.status} ${await response.text()}`);
+  };
+  const span = (trace, id, parent, name, kind) => ({ traceId: hex(trace, 32), spanId: id, ...(parent ? { parentSpanId: parent } : {}), name, kind, startTimeUnixNano: String(now), endTimeUnixNano: String(now + 40_000_000n), attributes: [], status: { code: 2 } });
+  await post('/v1/traces', { resourceSpans: [
+    { resource: resource('edge'), scopeSpans: [{ spans: traces.map((trace) => span(trace, hex(trace, 16), '', 'POST /login', 2)) }] },
+    { resource: resource('shop'), scopeSpans: [{ spans: traces.map((trace) => span(trace, hex(trace + 1n, 16), hex(trace, 16), 'login', 2)) }] },
+  ] });
+  await post('/v1/logs', { resourceLogs: [{ resource: resource('shop'), scopeLogs: [{ logRecords: traces.map((trace, i) => ({
+    timeUnixNano: String(now + BigInt(i)), severityNumber: 13, severityText: 'WARN', eventName: 'security.authn.rejected', traceId: hex(trace, 32), spanId: hex(trace + 1n, 16),
+    attributes: [{ key: 'client.address', value: { stringValue: address } }, { key: 'user.id', value: { stringValue: 'root' } }],
+  })) }] }] });
+}
+async function withRules(settings, body) {
+  const folder = mkdtempSync(join(tmpdir(), 'threadline-rules-'));
+  writeFileSync(join(folder, 'logins.yml'), RULES);
+  try {
+    await withHub({ RULES_BUILTIN: 'false', BASELINES: 'false', RULES_DIR: folder, ...settings }, body);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+const incidents = async (own, headers = {}) => (await (await fetch(`${own.url}/api/v1/incidents?state=all`, { headers })).json()).incidents;
+
+await test('incidents: from a finding to its incident, its evidence, and everything that can be done with it', async () => {
+  await withRules({}, async (own) => {
+    const empty = await open('/incidents', { at: own.url });
+    await empty.waitForSelector('.empty');
+    check((await empty.locator('.rail .count').count()) === 0, 'no count of nothing');
+    await shot(empty, 'incidents-empty');
+    await close(empty);
+    await attack(own, '192.0.2.7');
+    await until('an incident', async () => (await incidents(own)).length === 1, 60_000);
+    const [{ id }] = await incidents(own);
+
+    // From the finding.
+    const page = await open('/detection', { at: own.url });
+    await page.locator('button.finding').first().click();
+    await page.getByRole('link', { name: 'Its incident' }).click();
+    await page.waitForURL(`**/incidents/${id}`);
+    await page.waitForSelector('.timeline .finding');
+    await until('one is open', async () => (await page.locator('.rail .count').innerText().catch(() => '')).startsWith('1'));
+    const main = page.locator('main');
+    check((await page.locator('.timeline .finding').first().innerText()).includes('Five refused logins of one address'), 'the finding');
+    // Its records, one of its traces, the entity.
+    const searched = await page.locator('.timeline .finding').first().getByRole('link', { name: 'logs it rests on' }).getAttribute('href');
+    const trace = await page.locator('.timeline .finding').first().locator('a', { hasText: 'trace' }).first().getAttribute('href');
+    const entity = await page.locator('.entities a', { hasText: '192.0.2.7' }).getAttribute('href');
+    for (const [path, ready] of [[searched, '[role=grid] [role=row] .body'], [trace, '[role=grid] .bar'], [entity, '[role=grid] [role=row] .body']]) {
+      const other = await open(path, { at: own.url });
+      await other.waitForSelector(ready);
+      await close(other);
+    }
+    // What it touched, on the map and as a list.
+    await page.waitForSelector('.blast .node.touched');
+    same((await page.locator('.blast .node.touched .name').allTextContents()).toSorted(), ['edge', 'shop'], 'touched services');
+    check((await page.locator('.blast table').innerText()).includes('POST /login'), 'touched operations');
+    await page.locator('.blast').scrollIntoViewIfNeeded();
+    await shot(page, 'incident-touched');
+
+    const acts = page.getByRole('group', { name: 'What to do' });
+    await acts.getByRole('button', { name: 'Acknowledge' }).click();
+    await page.waitForSelector('.page-head .badge.acknowledged');
+    await until('none is open', async () => (await page.locator('.rail .count').count()) === 0);
+    check((await acts.getByRole('button', { name: 'Acknowledge' }).count()) === 0, 'what has been done is not offered');
+    await acts.getByRole('button', { name: /Assign$/ }).click();
+    await page.getByLabel('Who has it from now on').fill('ann');
+    await page.getByRole('button', { name: 'Give it' }).click();
+    await until('ann has it', async () => (await page.locator('.facts').innerText()).includes('ann'));
+    await page.locator('main').focus();
+    await page.keyboard.press('n');
+    await page.keyboard.type('<b>blocked</b> at the edge');
+    await page.keyboard.press('Control+Enter');
+    await page.waitForSelector('.note >> text=<b>blocked</b> at the edge');
+    await page.keyboard.press('Escape');
+    await acts.getByRole('button', { name: /Snooze$/ }).click();
+    await page.getByRole('button', { name: 'For 2 hours' }).click();
+    await page.waitForSelector('.page-head .badge.snoozed');
+    await page.locator('main').focus();
+    await page.keyboard.press('x');
+    await page.waitForSelector('.page-head .badge.resolved');
+    await acts.getByRole('button', { name: 'Reopen' }).click();
+    await page.waitForSelector('.page-head .badge.open');
+    // What was done is on record, with the clock.
+    await page.getByRole('button', { name: 'What was done' }).click();
+    await until('every step is told', async () => (await page.locator('.timeline li.transition').count()) >= 6);
+    check((await page.locator('.timeline li.finding').count()) === 0, 'only what was done');
+    const other = await open(page.url().slice(own.url.length), { at: own.url });
+    await other.waitForSelector('.timeline li.transition');
+    check((await other.locator('.timeline li.finding').count()) === 0, 'the link says which part of the timeline');
+    await close(other);
+    // What somebody else did meanwhile: told, and shown.
+    await fetch(`${own.url}/api/v1/incidents/${id}/resolve`, { method: 'POST' });
+    await acts.getByRole('button', { name: 'Resolve' }).click();
+    await page.waitForSelector('[role=alert] >> text=cannot be done now');
+    await page.waitForSelector('.page-head .badge.resolved');
+    await acts.getByRole('button', { name: 'Reopen' }).click();
+    await page.waitForSelector('.page-head .badge.open');
+    await page.getByRole('button', { name: 'All', exact: true }).first().click();
+    await shot(page, 'incident');
+
+    // Silence, with what it would mute before it does.
+    await acts.getByRole('button', { name: 'Silence' }).click();
+    const dialog = page.getByRole('dialog', { name: 'Silence' });
+    await until('what it would mute', async () => /would mute 1 alerts? of 1 incident/.test(await dialog.locator('.preview').innerText()));
+    await dialog.getByLabel('Conditions on labels').fill('service="elsewhere"');
+    await until('nothing by another', async () => (await dialog.locator('.preview').innerText()).includes('nothing'));
+    await dialog.getByLabel('Conditions on labels').fill('odd');
+    await dialog.locator('.preview [role=alert]').waitFor();
+    await dialog.getByLabel('Conditions on labels').fill('service="shop"');
+    await dialog.getByLabel('Why').fill('load test');
+    await dialog.getByRole('button', { name: 'Silence', exact: true }).click();
+    await until('closed', async () => (await page.locator('dialog').count()) === 0);
+    await page.goto(`${own.url}/incidents?tab=silences`);
+    check((await page.locator('table tbody tr').innerText()).includes('load test'), 'it is listed');
+    await shot(page, 'silences');
+    await page.getByRole('button', { name: 'End', exact: true }).click();
+    await page.waitForSelector('.empty');
+
+    // Reports.
+    await page.goto(`${own.url}/incidents/${id}`);
+    await page.waitForSelector('.timeline .finding');
+    const save = async (name) => {
+      await page.getByRole('button', { name: 'Report' }).click();
+      const [download] = await Promise.all([page.waitForEvent('download'), page.locator('.choices a', { has: page.locator('b', { hasText: new RegExp(`^${name}$`) }) }).click()]);
+      return readFileSync(await download.path(), 'utf8');
+    };
+    check((await save('Markdown')).includes('Five refused logins'), 'Markdown');
+    same(JSON.parse(await save('JSON')).id, id, 'JSON');
+    same(JSON.parse(await save('OCSF')).class_uid, 2004, 'OCSF');
+
+    // The list: filters are in the address.
+    await page.goto(`${own.url}/incidents`);
+    const line = page.locator('a.title', { hasText: 'Five refused logins' });
+    await line.waitFor();
+    await page.getByRole('button', { name: 'Resolved' }).click();
+    await page.waitForSelector('.empty');
+    check(page.url().includes('state=resolved'), page.url());
+    await page.goto(`${own.url}/incidents?severity=critical`);
+    await page.waitForSelector('.empty');
+    await page.goto(`${own.url}/incidents?state=all&severity=high&service=shop`);
+    await line.waitFor();
+    await page.locator('main').focus();
+    await page.keyboard.press('j');
+    await page.keyboard.press('Enter');
+    await page.waitForURL(`**/incidents/${id}`);
+    await page.goto(`${own.url}/incidents/999`);
+    check((await page.locator('.empty').innerText()).includes('#999'), 'one that is not there');
+    await main.focus();
+    await page.keyboard.press('?');
+    check((await page.locator('dialog').innerText()).includes('Go to Incidents'), 'the sheet knows');
+    await page.keyboard.press('Escape');
+
+    // In both themes and widths, with nothing for axe.
+    const wrong = [];
+    for (const [name, path, ready] of [['incidents', '/incidents?state=all', 'a.title'], ['incident', `/incidents/${id}`, '.blast .node.touched']]) {
+      await page.goto(own.url + path);
+      await page.waitForSelector(ready);
+      wrong.push(...(await looks(page, name)));
+    }
+    await close(page);
+    check(wrong.length === 0, wrong.join('\n'));
+  });
+});
+
+await test('incidents: who may only read is offered nothing that is refused', async () => {
+  await withRules({}, async (own) => {
+    await attack(own, '192.0.2.8');
+    await until('an incident', async () => (await incidents(own)).length === 1, 60_000);
+    const [reader, doer] = [own.token('rita', 'read'), own.token('ann', 'read', 'operate')];
+    // The hub notices within a second which tokens there are.
+    await until('it knows who comes', async () => (await fetch(`${own.url}/api/v1/stats`, { headers: { authorization: `Bearer ${doer}` } })).ok && (await fetch(`${own.url}/api/v1/stats`)).status === 401);
+    const [{ id }] = await incidents(own, { authorization: `Bearer ${doer}` });
+    for (const [token, acts] of [[reader, 0], [doer, 1]]) {
+      const page = await open('/', { bare: true, at: own.url });
+      await page.goto(`${own.url}/incidents/${id}`);
+      await page.locator('input#token').fill(token);
+      await page.getByRole('button', { name: 'Sign in' }).click();
+      await page.waitForSelector('.timeline .finding');
+      await page.getByRole('button', { name: 'Sign out' }).waitFor();
+      same(await page.getByRole('group', { name: 'What to do' }).count(), acts, 'what can be done');
+      same(await page.getByLabel('Note', { exact: true }).count(), acts, 'a note can be written');
+      await page.locator('main').focus();
+      await page.keyboard.press('a');
+      if (acts) {
+        await page.waitForSelector('.page-head .badge.acknowledged');
+        check((await page.locator('.facts').innerText()).includes('ann'), 'who acknowledges has it');
+      } else {
+        await page.waitForTimeout(400);
+        check((await page.locator('.page-head .badge.open').count()) === 1, 'nothing was done');
+      }
+      await page.goto(`${own.url}/incidents`);
+      await page.waitForSelector('a.title');
+      await page.getByRole('button', { name: 'Sign out' }).waitFor();
+      same(await page.locator('.page-head').getByRole('button', { name: 'Silence', exact: true }).count(), acts, 'silence');
+      await close(page);
+    }
+  });
+});
+
+await test('incidents: a hub that does not keep them says so', async () => {
+  await withHub({ DETECTION: 'false', INCIDENTS: 'false' }, async (own) => {
+    const page = await open('/incidents', { at: own.url });
+    await page.waitForSelector('[role=alert]');
+    check((await page.locator('main').innerText()).includes('Incidents are not kept now'), await page.locator('main').innerText());
+    check((await page.locator('.rail .count').count()) === 0, 'no count');
+    await close(page);
+  });
+});
+
+await test('sign in, stay, sign out: a hub with tokens', async () => {
+  await withHub({ DETECTION: 'false' }, async (own) => {
+    const token = own.token('alice', 'read', 'operate');
+    check(/^tl_/.test(token), 'a token was made');
+    const page = await open('/', { bare: true, at: own.url });
+    // The hub notices within a second that it has tokens.
+    await until('it asks who comes', async () => (await fetch(`${own.url}/api/v1/stats`)).status === 401);
+    await page.goto(`${own.url}/search`);
+    await page.locator('input#token').fill(`${token}x`);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await until('a wrong one is told', async () => (await page.locator('[role=alert]').innerText()).includes('does not know'));
+    await page.locator('input#token').fill(token);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.waitForSelector('[role=grid], .empty');
+    await page.reload();
+    await page.waitForSelector('[role=grid], .empty');
+    const out = page.getByRole('button', { name: 'Sign out' });
+    await out.waitFor();
+    check((await out.getAttribute('title')).includes('alice'), 'it says who');
+    // A hub that does not end the session: nobody is told that it has.
+    await page.route('**/api/v1/session', (route) => (route.request().method() === 'DELETE' ? route.fulfill({ status: 503, body: '' }) : route.continue()));
+    await out.click();
+    await page.waitForSelector('[role=alert] >> text=still signed in');
+    check((await page.locator('input#token').count()) === 0, 'the page stays');
+    await page.unroute('**/api/v1/session');
+    await out.click();
+    await page.locator('input#token').waitFor();
+    await page.reload();
+    await page.locator('input#token').waitFor();
+    await close(page);
+  });
+});
+
+await test('records in quarantine are shown by their links', async () => {
+  await withHub({ DETECTION: 'false', CONTRACT_ACTIONS: 'event.unknown=quarantine' }, async (own) => {
+    await sendLogs(own, 'odd', [['kept back', {}, 'no.such.event'], ['plain', {}]]);
+    const page = await open('/search?q=is:quarantined', { at: own.url });
+    await page.locator('[role=grid] [role=row] .body', { hasText: 'kept back' }).click();
+    await page.waitForSelector('aside[aria-label=Record] pre.body');
+    const link = await page.getByRole('link', { name: 'Link to this record' }).getAttribute('href');
+    await page.reload();
+    await page.waitForSelector('aside[aria-label=Record] pre.body');
+    await page.goto(own.url + link);
+    await page.waitForSelector('aside[aria-label=Record] pre.body');
+    same(await page.locator('pre.body').innerText(), 'kept back', 'the record');
+    const lines = await page.locator('[role=grid] [role=row] .body').allInnerTexts();
+    check(lines.length === 1 && lines[0].includes('kept back'), `${lines}`);
+    await close(page);
+  });
 });
 
 await finish();

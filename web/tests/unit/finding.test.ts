@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import type { Row } from '../../src/lib/api';
-import { around, bySeq, findingOf, findingOfTest } from '../../src/lib/finding';
+import { around, findingOf, findingOfTest } from '../../src/lib/finding';
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
 
@@ -21,5 +21,3 @@ it('reads a finding that a back-test tells', () => {
   expect(finding).toMatchObject({ level: 'informational', logs: [1], spans: [7], traces: [TRACE], count: 2 });
   expect(finding.sinceUs).toBe(finding.timeUs);
 });
-
-it('asks for records by their numbers', () => expect(bySeq([1, 2])).toBe('seq:1 OR seq:2'));

@@ -1,9 +1,9 @@
 import { expect, it } from 'vitest';
 import { csv } from '../../src/lib/export';
-import { Metrics } from '../../src/lib/metrics';
+import { gauges, Metrics, quantiles } from '../../src/lib/metrics';
 import { laidOut, oneLine, shown, valueText } from '../../src/lib/text';
 import { durationText, durationUs, fix, iso, readMoment, readRange, usOf, writeRange, type Range } from '../../src/lib/time';
-import { differences, lay, linesOf, type Trace } from '../../src/lib/trace';
+import { differences, lay, linesOf, logKey, nextPlace, targetOf, type Trace } from '../../src/lib/trace';
 
 it('hidden characters are shown', () => {
   expect(oneLine('a\r\nb\u001b[31mc\u202ed\u0000')).toBe('a ↵ b\\x1b[31mc\\u202ed\\x00');
@@ -54,6 +54,14 @@ it('metrics are read', () => {
   expect([metrics.quantile('l', 0.3), metrics.quantile('l', 0.9), metrics.quantile('l', 0.999)]).toEqual([0.1, 1, 1]);
 });
 
+it('figures over time: a gauge as it is, a quantile of what came between two looks', () => {
+  const look = (free: number, fast: number, slow: number) => new Metrics(`threadline_free ${free}\nthreadline_l_bucket{le="0.1"} ${fast}\nthreadline_l_bucket{le="1"} ${fast + slow}\nthreadline_l_bucket{le="+Inf"} ${fast + slow}\n`, 0);
+  const looks = [look(9, 100, 0), look(8, 110, 0), look(8, 110, 0), look(7, 110, 5), look(7, 210, 5)];
+  expect(gauges(looks, 'free')).toEqual([9, 8, 8, 7, 7]);
+  expect(quantiles(looks, 'l', 0.9)).toEqual([0.1, 0.1, 1, 0.1]);
+  expect([gauges([], 'free'), quantiles([look(1, 0, 0)], 'l', 0.9), gauges(looks, 'none')]).toEqual([[], [], [0, 0, 0, 0, 0]]);
+});
+
 function trace(spans: { id: string; parent?: number; start: number; ns: number; name?: string; error?: boolean }[], logs: { at: number; span?: number; severity?: number }[] = []): Trace {
   const moment = (ns: number) => ({ rfc3339: '', unix_nano: String(1_700_000_000_000_000_000n + BigInt(ns)) });
   const depth = (i: number): number => (spans[i]?.parent === undefined ? 0 : 1 + depth(spans[i]?.parent ?? 0));
@@ -84,6 +92,18 @@ it('lines of a trace: logs at their place, what is closed is left out, failures 
 it('a trace as deep as it is long has its lines', () => {
   const deep = lay(trace(Array.from({ length: 20_000 }, (_, i) => ({ id: String(i), ...(i > 0 ? { parent: i - 1 } : {}), start: i, ns: 1 })).slice(0, 2_000)));
   expect(linesOf(deep, new Set(), 0).length).toBe(2_000);
+});
+
+it('a chosen log is known by its time, a chosen span by its id', () => {
+  const laid = lay(trace([{ id: 'a', start: 0, ns: 1000 }], [{ at: 120 }, { at: 450, span: 0 }, { at: 450, span: 0 }]));
+  const keys = [0, 1, 2, 3].map((log) => logKey(laid.trace, log));
+  expect(keys).toEqual(['1700000000000000120', '1700000000000000450', '1700000000000000450.2', undefined]);
+  expect(keys.map((key) => targetOf(laid, '', key ?? ''))).toEqual([0, 1, 2].map((log) => ({ kind: 'log', log })).concat([undefined as never]));
+  expect([targetOf(laid, 'a', ''), targetOf(laid, 'b', ''), targetOf(laid, 'a', '5')]).toEqual([{ kind: 'span', span: 0 }, undefined, { kind: 'span', span: 0 }]);
+});
+
+it('steps go round', () => {
+  expect([nextPlace([2, 5], -1, 1), nextPlace([2, 5], 2, 1), nextPlace([2, 5], 5, 1), nextPlace([2, 5], 3, -1), nextPlace([2, 5], 2, -1), nextPlace([], 0, 1)]).toEqual([2, 5, 2, 2, 5, undefined]);
 });
 
 it('two traces differ by their operations', () => {

@@ -860,6 +860,8 @@ pub(crate) static OPERATIONS: &[Operation] = &[
     page("page_trace", "/trace/{trace_id}", PAGE_TRACE),
     page("page_services", "/services", &[]),
     page("page_sql", "/sql", &[]),
+    page("page_incidents", "/incidents", &[]),
+    page("page_incident", "/incidents/{id}", INCIDENT_PATH),
     page("page_contract", "/contract", &[]),
     page("page_detection", "/detection", &[]),
     page("page_hub", "/hub", &[]),

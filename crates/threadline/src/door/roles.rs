@@ -209,6 +209,8 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     endpoint(Port::Api, "GET", "/trace/{trace_id}", EVERYBODY),
     endpoint(Port::Api, "GET", "/services", EVERYBODY),
     endpoint(Port::Api, "GET", "/sql", EVERYBODY),
+    endpoint(Port::Api, "GET", "/incidents", EVERYBODY),
+    endpoint(Port::Api, "GET", "/incidents/{id}", EVERYBODY),
     endpoint(Port::Api, "GET", "/contract", EVERYBODY),
     endpoint(Port::Api, "GET", "/detection", EVERYBODY),
     endpoint(Port::Api, "GET", "/hub", EVERYBODY),

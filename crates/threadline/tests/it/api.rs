@@ -341,6 +341,8 @@ fn the_page_has_a_strict_policy_and_its_files_never_change() {
         "/trace/abc?span=1",
         "/services",
         "/sql",
+        "/incidents?state=open",
+        "/incidents/7",
         "/contract",
         "/detection",
         "/hub",

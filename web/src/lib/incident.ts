@@ -1,0 +1,117 @@
+// Incidents as people work with them (docs/incidents.md): what may be done with one, and where its evidence is looked up.
+import type { components } from '../api/schema';
+import { get, type Params } from './api';
+import type { Finding } from './finding';
+import { href } from './router.svelte';
+import type { Who } from './session.svelte';
+import { iso, readMoment } from './time';
+
+type Schemas = components['schemas'];
+export type Incident = Schemas['Incident'];
+export type Incidents = Schemas['Incidents'];
+export type Report = Schemas['IncidentReport'];
+export type Query = Schemas['IncidentQuery'];
+export type Silence = Schemas['Silence'];
+export type Preview = Schemas['SilencePreview'];
+export type Item = NonNullable<Report['timeline']>[number];
+export type State = Incident['state'];
+
+/** What the list can be asked for; `live` are the first three. */
+export const STATES = ['live', 'open', 'acknowledged', 'snoozed', 'resolved', 'merged', 'all'] as const;
+export const STATE_NAMES: Record<(typeof STATES)[number], string> = { live: 'Live', open: 'Open', acknowledged: 'Acknowledged', snoozed: 'Snoozed', resolved: 'Resolved', merged: 'Merged', all: 'All' };
+
+export type Action = 'acknowledge' | 'assign' | 'snooze' | 'resolve' | 'reopen' | 'note';
+
+/** What leads on from a state. */
+export const ACTIONS: Record<State, readonly Action[]> = {
+  open: ['acknowledge', 'assign', 'snooze', 'resolve', 'note'],
+  acknowledged: ['assign', 'snooze', 'resolve', 'note'],
+  snoozed: ['acknowledge', 'assign', 'snooze', 'resolve', 'note'],
+  resolved: ['reopen', 'note'],
+  merged: [],
+};
+
+/** Whether somebody may change incidents; while it is not known who looks, nothing is offered. */
+export function mayAct(who: Who | undefined): boolean {
+  return (who?.roles ?? []).some((role) => role === 'operate' || role === 'admin');
+}
+
+/** A moment of an incident, µs. */
+export function momentOf(text: string | undefined | null): number | undefined {
+  return text ? readMoment(text) : undefined;
+}
+
+/** From a while before its first finding to a while after its last: clocks differ, and causes lie before. */
+export function rangeOf(incident: Pick<Incident, 'first_seen' | 'last_seen'>, minutes = 60): { from?: string; to?: string } {
+  const [first, last] = [momentOf(incident.first_seen), momentOf(incident.last_seen)];
+  if (first === undefined || last === undefined) return {};
+  return { from: iso(Math.floor((first - minutes * 60e6) / 1e6) * 1e6), to: iso(Math.ceil((last + minutes * 60e6) / 1e6) * 1e6) };
+}
+
+/** The page for a search of an incident. */
+export function searchHref(query: Query, range: { from?: string; to?: string }): string {
+  return href('/search', { q: query.query, table: query.table === 'spans' ? 'spans' : undefined, ...(range.from ? range : { since: 'all' }) });
+}
+
+/** A condition on a label, as silences have them. */
+export function matcher(name: string, value: string): string {
+  return `${name}="${value.replace(/\\/g, '\\\\').replace(/"/g, '\\"').replace(/\n/g, '\\n')}"`;
+}
+
+/** What would mute the alerts of an incident: the labels that make them one; without any, its rules. */
+export function matchersOf(incident: Incident): string[] {
+  const group = Object.entries((incident.group ?? {}) as Record<string, string>).filter(([, value]) => value !== '');
+  if (group.length > 0) return group.map(([name, value]) => matcher(name, value));
+  const rules = incident.rules ?? [];
+  return rules.length === 0 ? [] : [rules.length === 1 ? matcher('rule', rules[0] ?? '') : `rule=~"${rules.map((rule) => rule.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('|').replace(/\\/g, '\\\\').replace(/"/g, '\\"')}"`];
+}
+
+/** Lines of a text as matchers. */
+export function matcherLines(text: string): string[] {
+  return text.split('\n').map((line) => line.trim()).filter(Boolean);
+}
+
+/** Of a long timeline the two ends; how many are between. */
+export function ends<T>(list: readonly T[], each: number): { head: readonly T[]; hidden: number; tail: readonly T[] } {
+  if (list.length <= 2 * each + 1) return { head: list, hidden: 0, tail: [] };
+  return { head: list.slice(0, each), hidden: list.length - 2 * each, tail: list.slice(-each) };
+}
+
+/** Incidents that may hold a finding: by rule and time, the newest first. */
+export function candidates(incidents: readonly Incident[], finding: Pick<Finding, 'title' | 'timeUs'>): Incident[] {
+  return incidents.filter((incident) => {
+    const [first, last] = [momentOf(incident.first_seen), momentOf(incident.last_seen)];
+    return (incident.rules ?? []).includes(finding.title) && first !== undefined && last !== undefined && first <= finding.timeUs && finding.timeUs <= last;
+  });
+}
+
+type Graph = Schemas['Services'];
+type Reached = NonNullable<NonNullable<Report['blast_radius']>['services']>;
+
+/** The part of the map of services that was touched, with those that call it and are called by it. */
+export function touchedGraph(graph: Graph, reached: Reached): Graph {
+  const touched = new Set(reached.map((service) => service.name));
+  const edges = graph.edges.filter((edge) => touched.has(edge.caller) || touched.has(edge.callee));
+  const near = new Set([...touched, ...edges.flatMap((edge) => [edge.caller, edge.callee])]);
+  const services = graph.services.filter((service) => near.has(service.service));
+  const known = new Set(services.map((service) => service.service));
+  // Touched outside the time of the map.
+  const others = reached.filter((service) => !known.has(service.name)).map((service) => ({
+    service: service.name, requests: { count: 0, errors: 0 }, rate: 0, spans: service.spans, logs: 0, error_logs: 0,
+  }));
+  return { ...graph, edges, services: [...services, ...others] };
+}
+
+const LOOKED_AT = 4;
+
+/** The incident that a finding is part of; undefined where none is known. */
+export async function incidentOf(finding: Finding, signal: AbortSignal): Promise<Incident | undefined> {
+  const service = finding.entities.find((entity) => entity.field === 'service.name')?.value;
+  const params: Params = { state: 'all', limit: 1000, ...(service ? { service } : {}) };
+  const found = candidates((await get<Incidents>('/api/v1/incidents', params, signal)).incidents, finding);
+  const has = (report: Report) => (report.timeline ?? []).some((item) => (item.finding as { id?: string } | undefined)?.id === finding.id);
+  for (const incident of found.slice(0, LOOKED_AT)) {
+    if (has(await get<Report>(`/api/v1/incidents/${incident.id}`, {}, signal))) return incident;
+  }
+  return undefined;
+}

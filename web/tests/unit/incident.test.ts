@@ -1,0 +1,72 @@
+import { expect, it, vi } from 'vitest';
+import { ACTIONS, candidates, ends, type Incident, incidentOf, matcher, matcherLines, matchersOf, mayAct, rangeOf, searchHref, type State, touchedGraph } from '../../src/lib/incident';
+import type { Finding } from '../../src/lib/finding';
+
+// What a browser has and Node has not.
+vi.hoisted(() => Object.assign(globalThis, { location: { pathname: '/', search: '' }, addEventListener: () => undefined }));
+
+const incident = (more: Partial<Incident>): Incident => ({
+  id: 1, title: 'T', state: 'open', severity: 'high', assignee: '', opened: '', since: '', first_seen: '2026-01-01T10:00:00Z', last_seen: '2026-01-01T11:00:00Z', findings: 1, rules: ['Many failed logins'], ...more,
+});
+
+it('who may operate may act, and nobody else', () => {
+  expect([undefined, {}, { roles: ['read'] }, { roles: ['read', 'operate'] }, { roles: ['admin'] }].map(mayAct)).toEqual([false, false, false, true, true]);
+});
+
+it('every state offers what leads on from it', () => {
+  const offered = (state: State) => ACTIONS[state].join(' ');
+  expect(offered('open')).toBe('acknowledge assign snooze resolve note');
+  expect(offered('acknowledged')).toBe('assign snooze resolve note');
+  expect(offered('snoozed')).toBe('acknowledge assign snooze resolve note');
+  expect(offered('resolved')).toBe('reopen note');
+  expect(offered('merged')).toBe('');
+});
+
+it('evidence is looked up around the incident', () => {
+  const range = rangeOf(incident({}));
+  expect(range).toEqual({ from: '2026-01-01T09:00:00Z', to: '2026-01-01T12:00:00Z' });
+  expect(searchHref({ table: 'spans', query: 'seq:1 OR seq:2' }, range)).toBe('/search?q=seq:1+OR+seq:2&table=spans&from=2026-01-01T09:00:00Z&to=2026-01-01T12:00:00Z');
+  expect(searchHref({ table: 'logs', query: 'a' }, {})).toBe('/search?q=a&since=all');
+  expect(rangeOf(incident({ last_seen: 'odd' }))).toEqual({});
+});
+
+it('a silence begins with the labels that make the alerts one incident', () => {
+  expect(matchersOf(incident({ group: { rule: 'Many "failed" logins', service: 'shop', team: '' } }))).toEqual(['rule="Many \\"failed\\" logins"', 'service="shop"']);
+  expect(matchersOf(incident({ rules: ['One'] }))).toEqual(['rule="One"']);
+  expect(matchersOf(incident({ rules: ['a.b', 'c'] }))).toEqual(['rule=~"a\\\\.b|c"']);
+  expect(matchersOf(incident({ rules: [] }))).toEqual([]);
+  expect(matcher('x', 'a\\b\n')).toBe('x="a\\\\b\\n"');
+  expect(matcherLines(' a="1"\n\n b="2" ')).toEqual(['a="1"', 'b="2"']);
+});
+
+it('a long timeline shows its ends', () => {
+  const list = Array.from({ length: 10 }, (_, i) => i);
+  expect(ends(list, 3)).toEqual({ head: [0, 1, 2], hidden: 4, tail: [7, 8, 9] });
+  expect(ends(list, 5)).toEqual({ head: list, hidden: 0, tail: [] });
+  expect(ends(list.slice(0, 7), 3)).toEqual({ head: list.slice(0, 7), hidden: 0, tail: [] });
+});
+
+it('what was touched is on the map, with its neighbours, be there calls or not', () => {
+  const service = (name: string) => ({ service: name, requests: { count: 5, errors: 0 }, rate: 1, spans: 5, logs: 0, error_logs: 0 });
+  const call = (caller: string, callee: string) => ({ caller, callee, requests: { count: 5, errors: 0 } });
+  const graph = { services: ['edge', 'shop', 'pay', 'far'].map(service), edges: [call('edge', 'shop'), call('shop', 'pay'), call('pay', 'far')], notes: [] };
+  const drawn = touchedGraph(graph as never, [{ name: 'shop', spans: 2, errors: 0, operations: [] }, { name: 'gone', spans: 1, errors: 1, operations: [] }]);
+  expect(drawn.services.map((one) => one.service)).toEqual(['edge', 'shop', 'pay', 'gone']);
+  expect(drawn.edges.map((edge) => `${edge.caller} ${edge.callee}`)).toEqual(['edge shop', 'shop pay']);
+});
+
+it('a finding is of the incident whose timeline has it', async () => {
+  const finding = { id: 'f2', title: 'Many failed logins', timeUs: Date.parse('2026-01-01T10:30:00Z') * 1000, entities: [{ field: 'service.name', value: 'shop' }] } as Finding;
+  const all = [incident({ id: 4, rules: ['Another'] }), incident({ id: 3, first_seen: '2026-01-01T10:40:00Z' }), incident({ id: 2 }), incident({ id: 1 })];
+  expect(candidates(all, finding).map((one) => one.id)).toEqual([2, 1]);
+  const asked: string[] = [];
+  vi.stubGlobal('fetch', async (url: string) => {
+    asked.push(url);
+    if (url.startsWith('/api/v1/incidents?')) return Response.json({ incidents: all, total: 4, problems: [] });
+    return Response.json({ timeline: [{ kind: 'transition' }, { kind: 'finding', finding: { id: url.endsWith('/1') ? 'f2' : 'f9' } }] });
+  });
+  expect((await incidentOf(finding, new AbortController().signal))?.id).toBe(1);
+  expect(asked).toEqual(['/api/v1/incidents?state=all&limit=1000&service=shop', '/api/v1/incidents/2', '/api/v1/incidents/1']);
+  expect(await incidentOf({ ...finding, id: 'f3' }, new AbortController().signal)).toBeUndefined();
+  vi.unstubAllGlobals();
+});
