@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::access::HubArgs;
 use super::args::{Format, OutputArgs, Screen};
 use super::failure::Failure;
-use super::output::{Paint, RowWriter, Table, printable};
+use super::output::{Paint, Table, list, printable, rows, text};
 use super::source::{Source, decode};
 
 #[derive(Debug, Args)]
@@ -230,22 +230,6 @@ impl IncidentsCommand {
     }
 }
 
-fn text(value: &Value, name: &str) -> String {
-    match value.get(name) {
-        Some(Value::String(text)) => printable(text),
-        Some(Value::Array(texts)) => {
-            let texts: Vec<String> = texts.iter().filter_map(Value::as_str).map(printable).collect();
-            texts.join(", ")
-        }
-        None | Some(Value::Null) => String::new(),
-        Some(other) => other.to_string(),
-    }
-}
-
-fn list(value: &Value, name: &str) -> Vec<Value> {
-    value.get(name).and_then(Value::as_array).cloned().unwrap_or_default()
-}
-
 fn paint(severity: &str) -> Paint {
     match severity {
         "critical" => Paint::BrightRed,
@@ -253,17 +237,6 @@ fn paint(severity: &str) -> Paint {
         "medium" => Paint::Yellow,
         _ => Paint::Plain,
     }
-}
-
-/// Rows as the machine formats have them.
-fn rows(values: &[Value], format: Format) -> Result<(), Failure> {
-    let out = std::io::stdout().lock();
-    let mut writer = RowWriter::new(Box::new(out), format, Screen::detect(), None, &[]);
-    for value in values {
-        writer.row(&value.to_string())?;
-    }
-    writer.end()?;
-    Ok(())
 }
 
 fn found(any: bool, output: OutputArgs) -> ExitCode {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::access::HubArgs;
 use super::args::{Format, OutputArgs, Screen};
 use super::failure::Failure;
-use super::output::{Table, printable};
+use super::output::{self, Table, list, printable, text};
 use super::source::{Source, decode, encode};
 
 #[derive(Debug, Args)]
@@ -89,35 +89,24 @@ fn path(receiver: &str, act: &str) -> String {
     path
 }
 
-/// A member as a cell of a table.
-fn cell(value: &Value, name: &str) -> String {
-    match value.get(name) {
-        Some(Value::String(text)) => printable(text),
-        None | Some(Value::Null) => String::new(),
-        Some(other) => other.to_string(),
-    }
-}
-
-fn list(value: &Value, name: &str) -> Vec<Value> {
-    value.get(name).and_then(Value::as_array).cloned().unwrap_or_default()
-}
-
-/// Rows as a table, or the document as it is.
+/// A list of an answer, in the format that was asked for.
 fn show(document: &str, of: &str, head: &[&str], output: OutputArgs) -> Result<ExitCode, Failure> {
     let answer: Value = decode(document)?;
     let rows = list(&answer, of);
-    let mut out = std::io::stdout().lock();
-    if output.output == Format::Table {
-        let mut table = Table::new(head);
-        for row in &rows {
-            table.row(head.iter().map(|name| cell(row, &name.replace(' ', "_"))));
+    match output.output {
+        Format::Json => writeln!(std::io::stdout().lock(), "{}", document.trim_end())?,
+        Format::Table => {
+            let mut out = std::io::stdout().lock();
+            let mut table = Table::new(head);
+            for row in &rows {
+                table.row(head.iter().map(|name| text(row, &name.replace(' ', "_"))));
+            }
+            table.write(&mut out, Screen::detect())?;
+            for problem in list(&answer, "problems") {
+                writeln!(out, "problem: {}", printable(problem.as_str().unwrap_or_default()))?;
+            }
         }
-        table.write(&mut out, Screen::detect())?;
-        for problem in list(&answer, "problems") {
-            writeln!(out, "problem: {}", printable(problem.as_str().unwrap_or_default()))?;
-        }
-    } else {
-        writeln!(out, "{}", document.trim_end())?;
+        format => output::rows(&rows, format)?,
     }
     Ok(if rows.is_empty() && output.fail_empty { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
@@ -143,7 +132,7 @@ impl Test {
     fn run(self) -> Result<ExitCode, Failure> {
         let answer = answer(&self.hub, &path(&self.receiver, "test"), &json!({}))?;
         let taken = answer.get("taken").and_then(Value::as_bool).unwrap_or_default();
-        let said = cell(&answer, "said");
+        let said = text(&answer, "said");
         let verdict = if taken { "taken" } else { "not taken" };
         writeln!(std::io::stdout().lock(), "{}: {verdict}: {said}", printable(&self.receiver))?;
         Ok(if taken { ExitCode::SUCCESS } else { ExitCode::from(1) })
@@ -154,7 +143,7 @@ impl Replay {
     fn run(self) -> Result<ExitCode, Failure> {
         let body = if self.numbers.is_empty() { json!({}) } else { json!({"numbers": self.numbers}) };
         let answer = answer(&self.hub, &path(&self.receiver, "replay"), &body)?;
-        writeln!(std::io::stdout().lock(), "{} notices wait again", cell(&answer, "replayed"))?;
+        writeln!(std::io::stdout().lock(), "{} notices wait again", text(&answer, "replayed"))?;
         Ok(ExitCode::SUCCESS)
     }
 }

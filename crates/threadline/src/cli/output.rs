@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
@@ -311,6 +312,35 @@ impl<'a> RowWriter<'a> {
         }
         Ok(())
     }
+}
+
+/// A list that stands in an answer, in the formats for machines.
+pub(super) fn rows(values: &[Value], format: Format) -> Result<(), Failure> {
+    let out = io::stdout().lock();
+    let mut writer = RowWriter::new(Box::new(out), format, Screen::detect(), None, &[]);
+    for value in values {
+        writer.row(&value.to_string())?;
+    }
+    writer.end()?;
+    Ok(())
+}
+
+/// A member as a cell of a table.
+pub(super) fn text(value: &Value, name: &str) -> String {
+    match value.get(name) {
+        Some(Value::String(text)) => printable(text),
+        Some(Value::Array(texts)) => {
+            let texts: Vec<String> = texts.iter().filter_map(Value::as_str).map(printable).collect();
+            texts.join(", ")
+        }
+        None | Some(Value::Null) => String::new(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// A member that is a list; empty where there is none.
+pub(super) fn list(value: &Value, name: &str) -> Vec<Value> {
+    value.get(name).and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
 /// A field of CSV (RFC 4180).
