@@ -180,6 +180,8 @@ settings! {
     rules_dir: Folder(Option<PathBuf>) = None;
     /// Learn what traffic is usual, and find what is not.
     baselines: Switch(bool) = true;
+    /// Detection that is further behind than this is a finding of its own.
+    detection_lag_max: Period(Duration) = Duration::from_secs(60);
     /// Make incidents of what is found (docs/incidents.md).
     incidents: Switch(bool) = true;
     /// Who is told of which incidents, when and how (docs/alerts.md), YAML; read again when it changes. Without it incidents are kept, and nobody is told.

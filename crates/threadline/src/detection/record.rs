@@ -18,6 +18,8 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 const ROWS: usize = 8192;
 /// Keeps ids of anomalies apart from ids of findings.
 const ANOMALY_SEED: u64 = 0x616e_6f6d_616c_7931;
+/// And ids of what is told of detection itself.
+const LAG_SEED: u64 = 0x6c61_6773_6c61_6773;
 
 /// A record to be kept.
 #[derive(Debug)]
@@ -87,6 +89,31 @@ impl Record {
             body: anomaly.explanation.clone(),
             attributes,
         }
+    }
+
+    /// Detection lags, by so many µs, or no longer does.
+    pub(super) fn of_lag(lag_us: Option<i64>, now_us: i64, seq: i64) -> Record {
+        let text = |text: &str| AttributeValue::Text(text.to_owned());
+        let (level, phase, body) = match lag_us {
+            Some(lag_us) => {
+                let seconds = lag_us / 1_000_000;
+                let body = format!(
+                    "Detection lags: what it looks at now arrived {seconds} s ago. Findings come as late, until it has caught up."
+                );
+                (Level::Medium, "began", body)
+            }
+            None => (Level::Informational, "over", "Detection has caught up.".to_owned()),
+        };
+        let id = xxh3_128_with_seed(format!("{phase} {seq}").as_bytes(), LAG_SEED);
+        let attributes = vec![
+            (ID_KEY.to_owned(), text(&format!("{id:032x}"))),
+            ("security_rule.uuid".to_owned(), text("threadline.detection.lag")),
+            ("security_rule.name".to_owned(), text("Detection lags")),
+            ("threadline.finding.level".to_owned(), text(level.name())),
+            ("threadline.finding.phase".to_owned(), text(phase)),
+            ("threadline.finding.entity.service.name".to_owned(), text(SERVICE)),
+        ];
+        Record { id: BatchId(id), severity: level.severity_number(), time_us: now_us, body, attributes }
     }
 
     /// The batch that holds it.

@@ -37,6 +37,8 @@ const AWAY: Duration = Duration::from_secs(60);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Records before the end that a hub without memory of them learns from, without telling what it finds.
 const LEARN_SEQS: i64 = 1_000_000;
+/// How often it is told that detection lags, while it does.
+const LAG_TOLD_EVERY: Duration = Duration::from_secs(600);
 /// Riskiest entities on the board.
 const RISKS_MAX: usize = 50;
 
@@ -62,6 +64,9 @@ pub(super) struct Runner {
     /// A finding was not kept when the hub stopped: what is remembered is not kept either, so that it is found again.
     behind: bool,
     stopping: Arc<AtomicBool>,
+    lag_max: Duration,
+    /// When it was told that detection lags, µs; `None` while it does not.
+    lag_told_us: Option<i64>,
     kept_at: Duration,
     keep_every: Duration,
     looked_at: Duration,
@@ -145,6 +150,8 @@ impl Runner {
             known_until: last,
             behind: false,
             stopping,
+            lag_max: settings.detection_lag_max,
+            lag_told_us: None,
             kept_at: now,
             keep_every: KEEP_EVERY,
             looked_at: now,
@@ -193,6 +200,7 @@ impl Runner {
         }
         if !quiet {
             self.tell(&findings, &anomalies);
+            self.tell_lag(Batch::new(batch).int("arrival_ts").get(0), seq);
         }
         if seq > self.known_until {
             self.known = FxHashSet::default();
@@ -205,6 +213,20 @@ impl Runner {
         let findings = self.engine.advance(now_us);
         let anomalies = self.baselines.as_mut().map(|baselines| baselines.advance(now_us)).unwrap_or_default();
         self.tell(&findings, &anomalies);
+        if self.lag_told_us.take().is_some() {
+            self.append(&Record::of_lag(None, now_us, self.tail.position()));
+        }
+    }
+
+    /// Tells that records are looked at long after they arrived: what watches is to be watched, too.
+    fn tell_lag(&mut self, arrival_us: Option<i64>, seq: i64) {
+        let now_us = self.env.clock.now_us();
+        let lag_us = now_us.saturating_sub(arrival_us.unwrap_or(now_us));
+        let is_told = |told: i64| now_us.saturating_sub(told) < LAG_TOLD_EVERY.as_micros() as i64;
+        if lag_us > self.lag_max.as_micros() as i64 && !self.lag_told_us.is_some_and(is_told) {
+            self.lag_told_us = Some(now_us);
+            self.append(&Record::of_lag(Some(lag_us), now_us, seq));
+        }
     }
 
     fn tell(&mut self, findings: &[Finding], anomalies: &[Anomaly]) {

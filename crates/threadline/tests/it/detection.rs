@@ -127,6 +127,42 @@ fn each_attack_is_found_once_whatever_kills_the_hub() {
 }
 
 #[test]
+fn detection_that_lags_is_a_finding_and_so_is_its_end() {
+    let (data, rules) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(rules.path().join("a.yml"), RULES).unwrap();
+    let run = |detection: &str| {
+        let rules = rules.path().display().to_string();
+        let settings = [
+            ("THREADLINE_DETECTION", detection),
+            ("THREADLINE_DETECTION_LAG_MAX", "1s"),
+            ("THREADLINE_RULES_BUILTIN", "false"),
+            ("THREADLINE_BASELINES", "false"),
+            ("THREADLINE_RULES_DIR", rules.as_str()),
+        ];
+        Process::start(data.path(), &settings)
+    };
+    let hub = run("true");
+    reject(&hub, "192.0.2.1", 1);
+    hub.stop();
+    // Nobody looks for a while.
+    let hub = run("false");
+    reject(&hub, "192.0.2.1", 1);
+    hub.stop();
+    std::thread::sleep(Duration::from_millis(1200));
+    let hub = run("true");
+    let phases = |hub: &Process| {
+        let found = findings(hub);
+        let of = |finding: &Value| finding.to_string().contains("\"Detection lags\"");
+        let phase = |finding: &Value| finding.to_string().contains("threadline.finding.phase\":\"over");
+        let mut phases: Vec<bool> = found.iter().filter(|finding| of(finding)).map(phase).collect();
+        phases.sort_unstable();
+        phases
+    };
+    wait("both findings", || phases(&hub) == [false, true]);
+    hub.stop();
+}
+
+#[test]
 fn rules_are_read_again_and_a_broken_one_takes_no_other_with_it() {
     let (data, rules) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::fs::write(rules.path().join("a.yml"), RULES).unwrap();
