@@ -129,6 +129,40 @@ impl Memory {
     }
 }
 
+/// A record that no rule matches: it only says what time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passing {
+    /// Sequence number.
+    pub seq: i64,
+    /// Where it is.
+    pub table: Table,
+    /// Event time, or that of arrival where it is earlier, µs.
+    pub time_us: i64,
+    /// When it arrived, µs.
+    pub arrival_us: i64,
+    /// Whether it is a finding, whose time does not count.
+    pub is_finding: bool,
+}
+
+impl Passing {
+    /// The records of a batch, by row. It has their columns `seq`, `ts`, `arrival_ts`, and, where findings may be among
+    /// them, `event_name` and `service`.
+    pub fn of(batch: &RecordBatch, table: Table) -> impl Iterator<Item = Passing> {
+        let columns = Columns::new(Batch::new(batch), table);
+        (0..batch.num_rows()).map(move |row| {
+            let ts_us = columns.ts.get(row).unwrap_or(0);
+            let arrival_us = columns.arrival.get(row).unwrap_or(ts_us);
+            Passing {
+                seq: columns.seq.get(row).unwrap_or(0),
+                table,
+                time_us: ts_us.min(arrival_us),
+                arrival_us,
+                is_finding: columns.is_finding(row),
+            }
+        })
+    }
+}
+
 /// A record or anchor on its way through rules.
 #[derive(Clone, Debug)]
 struct Event {
@@ -214,6 +248,54 @@ impl Engine {
         self.scratch = scratch;
         self.stats.findings += findings.len() as u64;
         findings
+    }
+
+    /// Looks at records whose rules are known, `hits` by row, and at those that no rule matches and that came before them:
+    /// what [`Engine::step`] does, of all the records in order.
+    pub fn replay<'h>(
+        &mut self,
+        batch: &RecordBatch,
+        table: Table,
+        hits: impl Iterator<Item = &'h [RuleIndex]>,
+        others: &mut std::iter::Peekable<impl Iterator<Item = Passing>>,
+    ) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let rules = Arc::clone(&self.rules);
+        let columns = Columns::new(Batch::new(batch), table);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        rules.matcher.read(batch, table, &mut scratch, hits, |row, hits| {
+            let seq = columns.seq.get(row.row).unwrap_or(i64::MAX);
+            while let Some(other) = others.next_if(|other| other.seq < seq) {
+                self.passing(&rules, &other, &mut findings);
+            }
+            self.record(&rules, &columns, row, hits, &mut findings);
+        });
+        self.scratch = scratch;
+        self.stats.findings += findings.len() as u64;
+        findings
+    }
+
+    /// Likewise of records that no rule matches.
+    pub fn pass(&mut self, others: impl Iterator<Item = Passing>) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let rules = Arc::clone(&self.rules);
+        others.for_each(|other| self.passing(&rules, &other, &mut findings));
+        self.stats.findings += findings.len() as u64;
+        findings
+    }
+
+    fn passing(&mut self, rules: &RuleSet, other: &Passing, out: &mut Vec<Finding>) {
+        let position = &mut self.memory.position[usize::from(other.table == Table::Spans)];
+        if other.seq <= *position {
+            return;
+        }
+        *position = other.seq;
+        self.memory.now_us = self.memory.now_us.max(other.arrival_us);
+        if !other.is_finding {
+            self.stats.records += 1;
+            self.memory.latest_us = self.memory.latest_us.max(other.time_us);
+        }
+        self.settle(rules, out);
     }
 
     /// Likewise without records: all that had arrived by `now_us`, µs of the wall clock, has been read.

@@ -9,6 +9,7 @@
 mod explain;
 pub mod expr;
 mod index;
+mod need;
 pub(crate) mod record;
 
 use std::borrow::Cow;
@@ -20,6 +21,7 @@ use threadline_model::columns::{Batch, StrColumn};
 use threadline_model::schema::Table;
 
 pub use explain::{Explanation, Verdict};
+pub use need::{COMMON_COLUMNS, Checks, Demand, Need, OfResource, columns_of, in_column_alone, kind_name};
 
 use crate::sigma::rule::Tables;
 use expr::{Check, Expr, Test};
@@ -36,6 +38,7 @@ pub struct Builder {
     atoms: Vec<Atom>,
     by_test: FxHashMap<(FieldId, Check), AtomId>,
     programs: Vec<Program>,
+    kept: Vec<String>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -74,6 +77,8 @@ pub struct Matcher {
     always: [Vec<RuleIndex>; 2],
     keywords: [bool; 2],
     url: Option<[FieldId; 3]>,
+    /// Fields that [`Builder::field`] was asked for.
+    kept: Vec<String>,
     /// Hash of fields and tests: what a scratch keeps is about these.
     fingerprint: u64,
 }
@@ -91,6 +96,9 @@ impl Builder {
 
     /// A field whose values are to be had by [`Row::get`].
     pub fn field(&mut self, name: &str) -> u32 {
+        if !self.kept.iter().any(|known| known == name) {
+            self.kept.push(name.to_owned());
+        }
         self.names.intern(name)
     }
 
@@ -140,7 +148,7 @@ impl Builder {
     /// # Errors
     /// Too many texts for one automaton.
     pub fn build(self) -> Result<Matcher, String> {
-        let Builder { mut names, atoms, programs, .. } = self;
+        let Builder { mut names, atoms, programs, kept, .. } = self;
         let url = names
             .find("url.original")
             .map(|whole| [whole, names.intern("url.path"), names.intern("url.query")]);
@@ -185,7 +193,7 @@ impl Builder {
             }
         }
         let by_atom = by_atom.into_iter().map(Vec::into_boxed_slice).collect();
-        Ok(Matcher { names, atoms, indexes, programs, by_atom, always, keywords, url, fingerprint })
+        Ok(Matcher { names, atoms, indexes, programs, by_atom, always, keywords, url, kept, fingerprint })
     }
 }
 
@@ -359,6 +367,8 @@ struct Reader<'m, 'a> {
     resources: Vec<Option<Resource<'a>>>,
     /// Fields of a URL that is put together: whole, path, query.
     url: Option<[FieldId; 3]>,
+    /// Fields of the table that no attribute is.
+    reserved: [Option<FieldId>; record::RESERVED.len()],
 }
 
 impl Matcher {
@@ -373,6 +383,7 @@ impl Matcher {
             always: [Vec::new(), Vec::new()],
             keywords: [false; 2],
             url: None,
+            kept: Vec::new(),
             fingerprint: 0,
         }
     }
@@ -424,6 +435,28 @@ impl Matcher {
         }
     }
 
+    /// Reads the records of a batch whose rules are known, in the same way. Of fields that the rules look at to decide,
+    /// the batch may lack the columns.
+    pub(crate) fn read<'a, 'h>(
+        &self,
+        batch: &'a RecordBatch,
+        table: Table,
+        scratch: &mut Scratch,
+        hits: impl Iterator<Item = &'h [RuleIndex]>,
+        mut each: impl FnMut(&Row<'a>, &[RuleIndex]),
+    ) {
+        scratch.fit(self);
+        let mut reader = self.reader(batch, table);
+        let mut row = Row { row: 0, values: Vec::new() };
+        for (number, hits) in (0..batch.num_rows()).zip(hits) {
+            row.row = number;
+            row.values.clear();
+            scratch.next_record();
+            reader.read(&mut row, scratch);
+            each(&row, hits);
+        }
+    }
+
     fn reader<'a>(&self, batch: &'a RecordBatch, table: Table) -> Reader<'_, 'a> {
         let view = Batch::new(batch);
         let keywords = self.keywords.get(usize::from(table == Table::Spans)).copied().unwrap_or(false);
@@ -438,6 +471,7 @@ impl Matcher {
             resource: view.str("resource"),
             resources: Vec::new(),
             url: self.url,
+            reserved: record::RESERVED.map(|(of, name)| self.names.find(name).filter(|_| of == table)),
         }
     }
 
@@ -533,15 +567,19 @@ impl<'a> Reader<'_, 'a> {
                 row.values.push(Entry { field: column.field, searched: column.keywords, value });
             }
         }
-        let keywords = self.keywords;
+        let (keywords, reserved) = (self.keywords, self.reserved);
+        // Keywords look at an attribute of whatever name.
+        let known = |field: FieldId| if reserved.contains(&Some(field)) { KEYWORD } else { field };
         if let Some(attrs) = self.attrs.get(row.row) {
             record::attributes(&matcher.names, attrs, keywords, &mut |field, value| {
+                let field = known(field);
                 mark_all(matcher, field, keywords, &value, scratch);
                 row.values.push(Entry { field, searched: keywords, value });
             });
         }
         if let Some(body) = self.body_json.as_ref().and_then(|body| body.get(row.row)) {
             record::attributes(&matcher.names, body, false, &mut |field, value| {
+                let field = known(field);
                 mark_all(matcher, field, false, &value, scratch);
                 row.values.push(Entry { field, searched: false, value });
             });
@@ -563,12 +601,15 @@ impl<'a> Reader<'_, 'a> {
         if self.resources.len() <= key {
             self.resources.resize_with(key + 1, || None);
         }
-        let matcher = self.matcher;
+        let (matcher, reserved) = (self.matcher, self.reserved);
         let Some(slot) = self.resources.get_mut(key) else { return };
         let resource = slot.get_or_insert_with(|| {
             let mut resource = Resource { values: Vec::new(), atoms: Vec::new() };
             let attributes = record::resource_attributes(json).unwrap_or_default();
             record::attributes(&matcher.names, attributes, false, &mut |field, value| {
+                if reserved.contains(&Some(field)) {
+                    return;
+                }
                 matcher.find(field, false, &value, scratch, &mut resource.atoms);
                 resource.values.push(Entry { field, searched: false, value });
             });

@@ -4,7 +4,8 @@
 //! `severity_text` of log records; `name`, `kind` (number), `span.kind` (word), `duration_ns`, `status_code`,
 //! `status_message`, `parent_span_id`, `events`, `links` of spans; `timestamp`, `trace_id`, `span_id` of both;
 //! `service.name` and `service.instance.id` are columns. `a.b` is the attribute `a.b`, and `b` inside a map `a`. What a
-//! body that is a map has counts as attributes. `url.original` is made of `url.path` and `url.query` where it is not sent.
+//! body that is a map has counts as attributes. `event_name`, `severity_number` and the `kind` of spans are never attributes.
+//! `url.original` is made of `url.path` and `url.query` where it is not sent.
 
 use std::borrow::Cow;
 
@@ -162,7 +163,22 @@ const FIXED: [(&str, &str); 20] = [
 /// Fixed columns that keywords look at.
 const KEYWORD_COLUMNS: [&str; 4] = ["body", "event_name", "name", "status_message"];
 
-const KINDS: [&str; 6] = ["unspecified", "internal", "server", "client", "producer", "consumer"];
+pub(crate) const KINDS: [&str; 6] = ["unspecified", "internal", "server", "client", "producer", "consumer"];
+
+/// Fields that are what their column says: an attribute of the name, which any sender can send, does not count.
+pub(crate) const RESERVED: [(Table, &str); 3] =
+    [(Table::Logs, "event_name"), (Table::Logs, "severity_number"), (Table::Spans, "kind")];
+
+/// Columns of a table that a field is, and that are no attributes.
+pub(crate) fn fixed_columns(table: Table, field: &str) -> impl Iterator<Item = &'static str> {
+    let of_field = FIXED.iter().filter(move |(name, column)| *name == field && is_fixed(table, column));
+    of_field.map(|(_, column)| *column)
+}
+
+/// Whether attributes of this name may have a column.
+pub(crate) fn is_attribute(table: Table, field: &str) -> bool {
+    !is_fixed(table, field)
+}
 
 /// Columns of a batch that are not attributes and not read as such.
 fn is_fixed(table: Table, name: &str) -> bool {

@@ -305,8 +305,15 @@ impl SealedFile {
     /// # Errors
     /// The disk failed, or the file is damaged.
     pub fn may_have_value(&self, column: &str, test: &ValueTest) -> Result<bool, StoreError> {
-        let plan = IndexPlan::Value { column: column.to_owned(), test: test.clone() };
-        Ok(plan::granules(&self.dictionaries()?, &plan)?.is_none_or(|granules| !granules.is_empty()))
+        self.may_have(&IndexPlan::Value { column: column.to_owned(), test: test.clone() })
+    }
+
+    /// Whether the plan may mean some row.
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged.
+    pub fn may_have(&self, plan: &IndexPlan) -> Result<bool, StoreError> {
+        Ok(plan::granules(&self.dictionaries()?, plan)?.is_none_or(|granules| !granules.is_empty()))
     }
 
     /// Rows that have a term which the plan means, where every such row matches and no other does: their number outside

@@ -80,6 +80,8 @@ pub(crate) async fn backtest(api: &Arc<Api>, body: Document) -> Result<Response<
         "rules": loaded.rules.len(),
         "problems": loaded.problems,
         "records": found.records,
+        "records_read": found.records_read,
+        "full_scan_rules": found.full_scan_rules,
         "hits": found.hits,
         "total": found.findings.len(),
         "findings": listed,

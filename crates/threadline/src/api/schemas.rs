@@ -462,8 +462,10 @@ pub(super) fn backtest() -> Value {
         json!({
             "rules": int("Rules that ran."),
             "problems": list(text("What is wrong with a rule; it is left out.")),
-            "records": int("Records and spans that were looked at."),
-            "hits": int("Those of them that some rule matches."),
+            "records": int("Records and spans of the time range."),
+            "records_read": int("Those of them that the indexes of the store did not rule out, and that rules were asked about."),
+            "full_scan_rules": list(text("Title of a rule that keeps the indexes from ruling out anything: nothing that they know follows from it.")),
+            "hits": int("Records and spans that some rule matches."),
             "total": int("Findings in all; at most 10,000 are listed."),
             "findings": list(json!({"type": "object", "description": "A finding (docs/detection.md)."})),
         }),

@@ -351,12 +351,20 @@ impl Backtest {
                 table.write(&mut out, Screen::detect())?;
                 writeln!(
                     out,
-                    "\n{} findings of {} rules; {} of {} records match some rule",
+                    "\n{} findings of {} rules; {} of {} records match some rule, {} were read",
                     text(&answer, "total"),
                     text(&answer, "rules"),
                     text(&answer, "hits"),
-                    text(&answer, "records")
+                    text(&answer, "records"),
+                    text(&answer, "records_read")
                 )?;
+                let full: Vec<String> = list(&answer, "full_scan_rules")
+                    .iter()
+                    .map(|title| printable(title.as_str().unwrap_or_default()))
+                    .collect();
+                if !full.is_empty() {
+                    writeln!(out, "every record is read because of: {}", full.join(", "))?;
+                }
             }
         }
         Ok(code(!(self.output.fail_empty && findings.is_empty())))

@@ -1,34 +1,45 @@
 //! Rules over what is stored: the findings that streaming the same records in their order would have given.
 //!
-//! First every record is asked which rules match it, in whatever order files hold records; those that match are put in
-//! the order of their sequence numbers, and go through an engine of their own.
+//! Sources are read in the order of the sequence numbers that they begin with. Of each, the columns that its rules look
+//! at, of the rows that may have what rules need ([`Pushdown`]); rules that cannot match in a source count for neither.
+//! Records that some rule matches, and of all others the times, wait until no source that is left can have an earlier
+//! one; then they go, in the order of their sequence numbers, through an engine of their own.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow_array::{BooleanArray, RecordBatch};
+use arrow_array::{BooleanArray, RecordBatch, UInt32Array};
+use arrow_select::concat::concat_batches;
 use arrow_select::filter::filter_record_batch;
+use arrow_select::take::take_record_batch;
 use serde_json::{Value, json};
-use threadline_detect::engine::{Engine, Limits};
+use threadline_detect::engine::{Engine, Limits, Passing};
 use threadline_detect::finding::Finding;
-use threadline_detect::matcher::Scratch;
+use threadline_detect::matcher::{RuleIndex, Scratch};
 use threadline_detect::rules::RuleSet;
 use threadline_model::columns::Batch;
 use threadline_model::schema::Table;
 use threadline_query::search::TimeRange;
+use threadline_query::source::{Source, sources};
 use threadline_query::{Guard, QueryError};
-use threadline_store::{Prune, Snapshot};
+use threadline_store::{IndexPlan, Snapshot};
 
+use super::pushdown::{Pushdown, Reading, pruned, times};
 use crate::rows::time_text;
 
 /// What came of it.
 #[derive(Debug, Default)]
 pub(crate) struct Backtest {
-    /// Records that were looked at.
+    /// Records in range.
     pub(crate) records: u64,
+    /// Those that rules were asked about: the others cannot match.
+    pub(crate) records_read: u64,
     /// Records that some rule matches.
     pub(crate) hits: u64,
     /// In the order in which they would have come.
     pub(crate) findings: Vec<Finding>,
+    /// Titles of the rules of which no index knows anything: they are asked about every record.
+    pub(crate) full_scan_rules: Vec<String>,
 }
 
 /// Runs rules over a snapshot.
@@ -41,86 +52,259 @@ pub(crate) fn backtest(
     range: TimeRange,
     guard: &Guard,
 ) -> Result<Backtest, QueryError> {
-    let mut out = Backtest::default();
-    let mut matched = Matched { rules, range, scratch: Scratch::default(), batches: Vec::new(), bytes: 0 };
-    let bounded = range.from_us.is_some() || range.to_us.is_some();
-    let (from, to) = (range.from_us.unwrap_or(i64::MIN), range.to_us.unwrap_or(i64::MAX));
-    let prune = Prune { ts: bounded.then(|| from..=to.saturating_sub(1)), ..Prune::default() };
-    for table in Table::ALL {
-        let of_table = snapshot.table(table);
-        for batch in &of_table.memory {
-            guard.check()?;
-            out.records += matched.add(batch, table, guard)?;
-        }
-        for file in of_table.files.iter().filter(|file| !file.excluded_by(&prune)) {
-            for batch in file.scan(None, &prune)? {
-                guard.check()?;
-                out.records += matched.add(&batch?, table, guard)?;
-            }
-        }
+    let demands = rules.matcher().demands();
+    let plans = Table::ALL.map(|table| (table, Pushdown::new(rules, &demands, table)));
+    let mut titles: Vec<String> = plans
+        .iter()
+        .flat_map(|(_, plan)| plan.full_scans())
+        .filter_map(|demand| rules.rule_of_hit(demand.rule))
+        .map(|meta| meta.title.clone())
+        .collect();
+    titles.sort_unstable();
+    titles.dedup();
+    let only_time = pruned(range, IndexPlan::All);
+    let mut left: Vec<(i64, &Pushdown<'_>, Table, Source)> = Vec::new();
+    for (table, plan) in &plans {
+        let of_table = sources(snapshot.table(*table)).into_iter();
+        let within = of_table.filter(|source| !source.excluded_by(&only_time));
+        left.extend(within.map(|source| (first_seq(&source), plan, *table, source)));
     }
-    let mut order: Vec<(i64, usize, usize)> = Vec::new();
-    for (at, (_, batch)) in matched.batches.iter().enumerate() {
-        let seq = Batch::new(batch).int("seq");
-        order.extend((0..batch.num_rows()).map(|row| (seq.get(row).unwrap_or(0), at, row)));
+    left.sort_by_key(|(seq, ..)| *seq);
+    let mut replay = Replay {
+        rules,
+        range,
+        guard,
+        scratch: Scratch::default(),
+        engine: Engine::new(Arc::clone(rules), Limits::default()),
+        sets: HitSets::default(),
+        runs: Vec::new(),
+        order: Vec::new(),
+        others: Vec::new(),
+        last_us: i64::MIN,
+        out: Backtest { full_scan_rules: titles, ..Backtest::default() },
+    };
+    let mut left = left.into_iter().peekable();
+    while let Some((_, plan, table, source)) = left.next() {
+        replay.read(plan, table, &source)?;
+        replay.flush(left.peek().map_or(i64::MAX, |(seq, ..)| *seq))?;
     }
-    order.sort_unstable();
-    out.hits = order.len() as u64;
-    let mut engine = Engine::new(Arc::clone(rules), Limits::default());
-    let mut last_us = i64::MIN;
-    for run in order.chunk_by(|a, b| a.1 == b.1 && a.2 + 1 == b.2) {
-        guard.check()?;
-        let Some((_, at, row)) = run.first() else { continue };
-        let Some((table, batch)) = matched.batches.get(*at) else { continue };
-        let rows = batch.slice(*row, run.len());
-        let arrival = Batch::new(&rows).int("arrival_ts").get(run.len() - 1);
-        last_us = last_us.max(arrival.unwrap_or(i64::MIN));
-        out.findings.extend(engine.step(&rows, *table));
+    if let Some(to) = range.to_us.filter(|to| *to > replay.last_us) {
+        replay.out.findings.extend(replay.engine.advance(to));
     }
-    if let Some(to) = range.to_us.filter(|to| *to > last_us) {
-        out.findings.extend(engine.advance(to));
-    }
-    Ok(out)
+    Ok(replay.out)
 }
 
-/// The records that some rule matches.
-struct Matched<'a> {
-    rules: &'a Arc<RuleSet>,
-    range: TimeRange,
-    scratch: Scratch,
-    batches: Vec<(Table, RecordBatch)>,
+/// The lowest sequence number.
+fn first_seq(source: &Source) -> i64 {
+    match source {
+        Source::Memory { batch, .. } => {
+            let seq = Batch::new(batch).int("seq");
+            (0..batch.num_rows()).filter_map(|row| seq.get(row)).min().unwrap_or(i64::MAX)
+        }
+        Source::File(file) => *file.meta().seq.start(),
+    }
+}
+
+/// Sets of rules that match a record, each kept once.
+#[derive(Debug, Default)]
+struct HitSets {
+    sets: Vec<Arc<[RuleIndex]>>,
+    numbers: HashMap<Arc<[RuleIndex]>, u32>,
+}
+
+impl HitSets {
+    fn number(&mut self, hits: &[RuleIndex]) -> u32 {
+        if let Some(number) = self.numbers.get(hits) {
+            return *number;
+        }
+        let (number, set) = (self.sets.len() as u32, Arc::from(hits));
+        self.sets.push(Arc::clone(&set));
+        self.numbers.insert(set, number);
+        number
+    }
+
+    fn get(&self, number: u32) -> &[RuleIndex] {
+        self.sets.get(number as usize).map_or(&[], |set| set)
+    }
+}
+
+/// Records of one source that rules match, in the order of their sequence numbers.
+#[derive(Debug)]
+struct Run {
+    table: Table,
+    batch: RecordBatch,
+    /// For each row the set of rules.
+    sets: Vec<u32>,
+    /// How many of them wait.
+    waiting: usize,
     bytes: usize,
 }
 
-impl Matched<'_> {
-    /// Takes those of a batch; how many records of it are in range.
-    fn add(&mut self, batch: &RecordBatch, table: Table, guard: &Guard) -> Result<u64, QueryError> {
-        let ts = Batch::new(batch).int("ts");
-        let within = |row: usize| {
-            let ts = ts.get(row).unwrap_or(0);
-            self.range.from_us.is_none_or(|from| ts >= from) && self.range.to_us.is_none_or(|to| ts < to)
+/// A back-test on its way.
+struct Replay<'a> {
+    rules: &'a Arc<RuleSet>,
+    range: TimeRange,
+    guard: &'a Guard,
+    scratch: Scratch,
+    engine: Engine,
+    sets: HitSets,
+    runs: Vec<Run>,
+    /// Records of the runs that wait: sequence number, run, row.
+    order: Vec<(i64, u32, u32)>,
+    /// The times of all records that wait.
+    others: Vec<Passing>,
+    last_us: i64,
+    out: Backtest,
+}
+
+impl Replay<'_> {
+    /// Takes the records of a source.
+    fn read(&mut self, plan: &Pushdown<'_>, table: Table, source: &Source) -> Result<(), QueryError> {
+        self.guard.check()?;
+        let reading = plan.reading(source, self.guard)?;
+        let whole = matches!(reading, Some(Reading { index: IndexPlan::All, .. }));
+        if !whole {
+            for batch in source.scan(Some(&times(source)?), &pruned(self.range, IndexPlan::All))? {
+                self.guard.check()?;
+                self.pass(&batch?, table);
+            }
+        }
+        let Some(Reading { columns, index }) = reading else { return Ok(()) };
+        let columns: Option<Vec<&str>> =
+            columns.as_ref().map(|columns| columns.iter().map(String::as_str).collect());
+        let bodies = match source {
+            Source::File(file) => plan.has_map_bodies(Some(file))?,
+            Source::Memory { .. } => plan.has_map_bodies(None)?,
         };
+        let (mut kept, mut sets, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for batch in source.scan(columns.as_deref(), &pruned(self.range, index))? {
+            self.guard.check()?;
+            let batch = batch?;
+            if whole {
+                self.pass(&batch, table);
+            }
+            if let Some(batch) = self.matching(&batch, table, &mut sets)? {
+                let schema = batch.schema();
+                let wanted: Vec<usize> = (0..schema.fields().len())
+                    .filter(|at| {
+                        schema.fields().get(*at).is_some_and(|field| plan.is_kept(field.name(), bodies))
+                    })
+                    .collect();
+                let batch = batch.project(&wanted)?;
+                bytes += batch.get_array_memory_size();
+                self.check_size(bytes)?;
+                kept.push(batch);
+            }
+        }
+        self.wait(table, kept, sets)
+    }
+
+    /// The records of a batch in range that some rule matches.
+    fn matching(
+        &mut self,
+        batch: &RecordBatch,
+        table: Table,
+        sets: &mut Vec<u32>,
+    ) -> Result<Option<RecordBatch>, QueryError> {
+        let ts = Batch::new(batch).int("ts");
         let mut keep = vec![false; batch.num_rows()];
-        let mut any = false;
+        let (range, numbers, before) = (self.range, &mut self.sets, sets.len());
+        let mut read = 0;
         self.rules.matcher().scan(batch, table, &mut self.scratch, |row, hits| {
+            if !range.contains(ts.get(row.row).unwrap_or(0)) {
+                return;
+            }
+            read += 1;
             if !hits.is_empty()
-                && within(row.row)
                 && let Some(slot) = keep.get_mut(row.row)
             {
-                (*slot, any) = (true, true);
+                *slot = true;
+                sets.push(numbers.number(hits));
             }
         });
-        if any {
-            let kept = filter_record_batch(batch, &BooleanArray::from(keep))?;
-            self.bytes += kept.get_array_memory_size();
-            if self.bytes > guard.memory_bytes_max {
-                return Err(QueryError::TooExpensive(
-                    "the rules match too many records: narrow the time range, or the rules".to_owned(),
-                ));
-            }
-            self.batches.push((table, kept));
+        self.out.records_read += read;
+        if sets.len() == before {
+            return Ok(None);
         }
-        Ok((0..batch.num_rows()).filter(|row| within(*row)).count() as u64)
+        Ok(Some(filter_record_batch(batch, &BooleanArray::from(keep))?))
+    }
+
+    /// Takes the times of a batch's records.
+    fn pass(&mut self, batch: &RecordBatch, table: Table) {
+        let ts = Batch::new(batch).int("ts");
+        let range = self.range;
+        let within = |row: usize| range.contains(ts.get(row).unwrap_or(0));
+        let before = self.others.len();
+        let others = Passing::of(batch, table).enumerate();
+        self.others.extend(others.filter(|(row, _)| within(*row)).map(|(_, other)| other));
+        self.out.records += (self.others.len() - before) as u64;
+    }
+
+    /// Puts records of a source in order, to wait.
+    fn wait(&mut self, table: Table, kept: Vec<RecordBatch>, sets: Vec<u32>) -> Result<(), QueryError> {
+        let Some(first) = kept.first() else { return self.check_size(0) };
+        let all = concat_batches(first.schema_ref(), &kept)?;
+        drop(kept);
+        let seqs = Batch::new(&all).int("seq");
+        let seq = |row: u32| seqs.get(row as usize).unwrap_or(0);
+        let mut rows: Vec<u32> = (0..all.num_rows() as u32).collect();
+        rows.sort_by_key(|row| seq(*row));
+        let run = self.runs.len() as u32;
+        self.order.extend(rows.iter().enumerate().map(|(at, row)| (seq(*row), run, at as u32)));
+        let sets = rows.iter().filter_map(|row| sets.get(*row as usize).copied()).collect();
+        let sorted =
+            if rows.is_sorted() { all.clone() } else { take_record_batch(&all, &UInt32Array::from(rows))? };
+        let (bytes, waiting) = (sorted.get_array_memory_size(), sorted.num_rows());
+        self.runs.push(Run { table, batch: sorted, sets, waiting, bytes });
+        self.check_size(0)
+    }
+
+    fn check_size(&self, more: usize) -> Result<(), QueryError> {
+        let runs: usize = self.runs.iter().filter(|run| run.waiting > 0).map(|run| run.bytes).sum();
+        let times =
+            std::mem::size_of_val(self.others.as_slice()) + std::mem::size_of_val(self.order.as_slice());
+        if runs + times + more > self.guard.memory_bytes_max {
+            return Err(QueryError::TooExpensive(
+                "the rules match too many records: narrow the time range, or the rules".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Takes what waits and comes before a sequence number through the engine.
+    fn flush(&mut self, before: i64) -> Result<(), QueryError> {
+        self.order.sort_unstable();
+        self.others.sort_unstable_by_key(|other| other.seq);
+        let order = {
+            let end = self.order.partition_point(|(seq, ..)| *seq < before);
+            let rest = self.order.split_off(end);
+            std::mem::replace(&mut self.order, rest)
+        };
+        let others = {
+            let end = self.others.partition_point(|other| other.seq < before);
+            let rest = self.others.split_off(end);
+            std::mem::replace(&mut self.others, rest)
+        };
+        self.out.hits += order.len() as u64;
+        let latest = others.iter().map(|other| other.arrival_us).max();
+        self.last_us = self.last_us.max(latest.unwrap_or(i64::MIN));
+        let mut others = others.into_iter().peekable();
+        for rows in order.chunk_by(|a, b| a.1 == b.1 && a.2 + 1 == b.2) {
+            self.guard.check()?;
+            let Some((_, at, row)) = rows.first() else { continue };
+            let Some(run) = self.runs.get_mut(*at as usize) else { continue };
+            let batch = run.batch.slice(*row as usize, rows.len());
+            let sets = run.sets.get(*row as usize..).unwrap_or_default();
+            let hits = sets.iter().map(|number| self.sets.get(*number));
+            self.out.findings.extend(self.engine.replay(&batch, run.table, hits, &mut others));
+            run.waiting -= rows.len();
+            if run.waiting == 0 {
+                run.batch = RecordBatch::new_empty(run.batch.schema());
+                run.sets = Vec::new();
+            }
+        }
+        self.out.findings.extend(self.engine.pass(others));
+        Ok(())
     }
 }
 
@@ -153,3 +337,7 @@ pub(crate) fn json_of(finding: &Finding) -> Value {
         "evidence_count": finding.evidence_count,
     })
 }
+
+#[cfg(test)]
+#[path = "backtest_tests.rs"]
+mod tests;

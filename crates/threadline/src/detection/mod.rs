@@ -9,6 +9,7 @@
 mod backtest;
 mod checkpoint;
 mod observe;
+mod pushdown;
 mod record;
 mod rules;
 mod runner;
