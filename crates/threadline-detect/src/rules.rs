@@ -12,7 +12,7 @@ use crate::pipeline::{self, Pipeline};
 use crate::problem::Problem;
 use crate::sigma;
 use crate::sigma::correlation::{Alias, Kind, When};
-use crate::sigma::extension::{Extension, Finder};
+use crate::sigma::extension::{Exception, Extension, Finder};
 use crate::sigma::rule::{Comparison, CorrelationRule, Document, Filter, Meta, Rule, Tables};
 
 /// Rules at most.
@@ -35,6 +35,8 @@ pub struct Options {
     /// Rules are asked about every record, whatever their log source. Else a rule whose log source no pipeline knows is
     /// asked about records that name it in the attributes `sigma.product`, `sigma.category`, `sigma.service`.
     pub any_log_source: bool,
+    /// Exceptions beside those that stand in rules: id, name or title of the rule, and which.
+    pub exceptions: Vec<(String, Exception)>,
 }
 
 /// The number of a rule in a set.
@@ -202,6 +204,28 @@ impl RuleSet {
         (*role == Role::Hit).then(|| self.rules.get(*rule as usize).map(|rule| &rule.meta)).flatten()
     }
 
+    /// The rules over records that a rule comes down to, itself or those that its correlation looks at: id, or title where
+    /// there is none, and title.
+    pub fn about_records(&self, reference: &str) -> Vec<(String, String)> {
+        let (mut out, mut seen) = (Vec::new(), Vec::new());
+        let mut left: Vec<RuleId> = self.position(reference).into_iter().collect();
+        while let Some(number) = left.pop() {
+            let Some(rule) = self.rules.get(number as usize).filter(|_| !seen.contains(&number)) else {
+                continue;
+            };
+            seen.push(number);
+            match &rule.body {
+                Body::Single { .. } => out.push((rule.id.to_string(), rule.meta.title.clone())),
+                Body::Correlation(correlation) => left.extend(correlation.rules.iter().rev()),
+            }
+        }
+        out
+    }
+
+    fn position(&self, reference: &str) -> Option<RuleId> {
+        self.rules.iter().position(|rule| is_named(&rule.meta, reference)).map(|at| at as RuleId)
+    }
+
     /// The rule of this id or name, with its index in the matcher if it is about records.
     pub fn find(&self, reference: &str) -> Option<(&Meta, Option<RuleIndex>)> {
         let rule = self.rules.iter().find(|rule| is_named(&rule.meta, reference))?;
@@ -320,7 +344,9 @@ impl<'o> Assembly<'o> {
         for filter in filters.iter().filter(|filter| applies(filter, &original)) {
             expr = expr.and(self.filter(filter, &original)?);
         }
-        for exception in &rule.extension.exceptions {
+        let more = self.options.exceptions.iter();
+        let more = more.filter(|(of, _)| is_named(&original.meta, of)).map(|(_, exception)| exception);
+        for exception in rule.extension.exceptions.iter().chain(more) {
             let mut excepted = of_detection(&exception.detection)?;
             if let Some(expires) = exception.expires_us {
                 let check = Check::Compare(Comparison::Less, (expires as f64).to_bits());

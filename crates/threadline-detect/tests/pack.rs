@@ -14,7 +14,7 @@ fn the_pack_finds_what_its_tests_say() {
     let mut files = Vec::new();
     read(&folder, &mut files);
     let sources: Vec<SourceFile<'_>> = files.iter().map(|(name, text)| SourceFile { name, text }).collect();
-    let options = Options { pipelines: builtin().unwrap(), any_log_source: false };
+    let options = Options { pipelines: builtin().unwrap(), any_log_source: false, ..Options::default() };
     let (rules, problems) = RuleSet::compile(&sources, &options);
     assert!(problems.is_empty(), "{problems:#?}");
     let outcomes = run_tests(&Arc::new(rules));

@@ -284,6 +284,13 @@ impl Engine {
         findings
     }
 
+    /// Likewise of records that were passed by out of their order, while nothing was remembered: the latest event time of
+    /// any, and the latest arrival, µs.
+    pub fn catch_up(&mut self, latest_us: i64, now_us: i64) -> Vec<Finding> {
+        self.memory.latest_us = self.memory.latest_us.max(latest_us);
+        self.advance(now_us)
+    }
+
     fn passing(&mut self, rules: &RuleSet, other: &Passing, out: &mut Vec<Finding>) {
         let position = &mut self.memory.position[usize::from(other.table == Table::Spans)];
         if other.seq <= *position {

@@ -16,7 +16,7 @@ fn matches(
     record: &[(&str, &str)],
 ) -> Result<bool> {
     let text = format!("title: t\nlogsource: {source}\ndetection: {detection}\n");
-    let options = Options { pipelines, any_log_source: any };
+    let options = Options { pipelines, any_log_source: any, ..Options::default() };
     let (rules, problems) = RuleSet::compile(&[SourceFile { name: "r", text: &text }], &options);
     if let Some(problem) = problems.into_iter().next() {
         return Err(Fault::new(problem.line, problem.what));

@@ -262,6 +262,15 @@ fn ratio(node: &Node) -> Result<Finder> {
     Ok(Finder::Ratio { of, group_by: fields(node, "group-by")?, timespan_us, min, comparisons })
 }
 
+/// Reads one element of `exceptions`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_exception(text: &str) -> Result<Exception> {
+    let nodes = threadline_model::yaml::read(text)?;
+    exception(nodes.first().ok_or_else(|| Fault::new(1, "there is no exception"))?)
+}
+
 fn exception(node: &Node) -> Result<Exception> {
     node.only("exceptions", &["match", "expires", "reason"])?;
     let which =

@@ -49,6 +49,7 @@ struct BacktestRequest {
     from: Option<String>,
     to: Option<String>,
     since: Option<String>,
+    tune: Option<usize>,
 }
 
 /// `POST /api/v1/rules/backtest`.
@@ -60,23 +61,31 @@ pub(crate) async fn backtest(api: &Arc<Api>, body: Document) -> Result<Response<
     let asked: BacktestRequest =
         serde_json::from_slice(&body).map_err(|error| Problem::body(error.to_string()))?;
     let (from, to, since) = (asked.from.as_deref(), asked.to.as_deref(), asked.since.as_deref());
-    let range = range(from, to, since, api.clock.now_us())?;
+    let now_us = api.clock.now_us();
+    let range = range(from, to, since, now_us)?;
     let store = api.store.clone();
     let run = api.gate.run(QueryKind::Backtest, move |guard| {
-        let loaded = detection::compile(&[("rules".to_owned(), asked.rules.into())]);
+        let text: Arc<str> = asked.rules.into();
+        let loaded = detection::compile(&[("rules".to_owned(), text.to_string().into())]);
         if loaded.rules.is_empty() {
-            return Ok((loaded, Backtest::default()));
+            return Ok((loaded, Backtest::default(), None));
         }
-        let found = detection::backtest(&store.snapshot_of(Scope::All), &loaded.rules, range, guard)?;
-        Ok((loaded, found))
+        let snapshot = store.snapshot_of(Scope::All);
+        let found = detection::backtest(&snapshot, &loaded.rules, range, guard)?;
+        let noisy = asked.tune.map(|noisy| {
+            let again = detection::compiler(text);
+            let question = detection::Question { range, noisy, now_us };
+            detection::tune(&snapshot, &loaded, &found, question, guard, again)
+        });
+        Ok((loaded, found, noisy.transpose()?))
     });
-    let (loaded, found) = run.await?;
+    let (loaded, found, noisy) = run.await?;
     if loaded.rules.is_empty() {
         let why = loaded.problems.first().map_or("there is no rule in it", String::as_str);
         return Err(Problem::parameter("rules", why));
     }
     let listed: Vec<Value> = found.findings.iter().take(LISTED_MAX).map(detection::json_of).collect();
-    let answer = json!({
+    let mut answer = json!({
         "rules": loaded.rules.len(),
         "problems": loaded.problems,
         "records": found.records,
@@ -86,6 +95,9 @@ pub(crate) async fn backtest(api: &Arc<Api>, body: Document) -> Result<Response<
         "total": found.findings.len(),
         "findings": listed,
     });
+    if let (Some(noisy), Some(members)) = (noisy, answer.as_object_mut()) {
+        members.insert("noisy".to_owned(), noisy.into());
+    }
     Ok(super::json(StatusCode::OK, &answer))
 }
 

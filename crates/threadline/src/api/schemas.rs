@@ -451,6 +451,7 @@ pub(super) fn backtest_request() -> Value {
             "from": text("Event times from here on; as in searches."),
             "to": text("Event times before this."),
             "since": text("Instead of both: so long until now, such as `30d`."),
+            "tune": int("Say of rules with at least so many findings what these share, and suggest an exception."),
         }),
     )
 }
@@ -468,6 +469,7 @@ pub(super) fn backtest() -> Value {
             "hits": int("Records and spans that some rule matches."),
             "total": int("Findings in all; at most 10,000 are listed."),
             "findings": list(json!({"type": "object", "description": "A finding (docs/detection.md)."})),
+            "noisy": list(json!({"type": "object", "description": "A rule with many findings, what these share, and the exception that is suggested (docs/detection.md); if asked for by `tune`."})),
         }),
     )
 }

@@ -37,6 +37,8 @@ enum What {
     Explain(Explain),
     /// Run rules over what is stored: the findings that would have come.
     Backtest(Backtest),
+    /// Show noisy rules over what is stored: what their findings share, and an exception that would have kept most away.
+    Tune(Tune),
 }
 
 #[derive(Debug, Args)]
@@ -83,6 +85,22 @@ struct Backtest {
     output: OutputArgs,
 }
 
+#[derive(Debug, Args)]
+struct Tune {
+    /// Files or folders of rules; the rules that come with the hub when there is none.
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Findings from which on a rule is noisy.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    noisy: u32,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    range: RangeArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
 impl RulesCommand {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         match self.what {
@@ -91,6 +109,7 @@ impl RulesCommand {
             What::Test(files) => files.test(),
             What::Explain(explain) => explain.run(),
             What::Backtest(backtest) => backtest.run(),
+            What::Tune(tune) => tune.run(),
         }
     }
 }
@@ -126,6 +145,8 @@ fn list(value: &Value, name: &str) -> Vec<Value> {
 }
 
 const LIST_HEAD: [&str; 5] = ["level", "rule", "findings", "last", "id"];
+/// Fields of a noisy rule that are told of, for people.
+const TOLD_FIELDS_MAX: usize = 8;
 const BACKTEST_HEAD: [&str; 4] = ["time", "level", "rule", "explanation"];
 
 /// Says which rules an answer is without, beside the answer.
@@ -321,17 +342,112 @@ fn value_of(value: Value) -> TestValue {
     }
 }
 
+/// The answer to a back-test.
+fn backtest(
+    paths: &[PathBuf],
+    source: &SourceArgs,
+    range: &RangeArgs,
+    tune: Option<u32>,
+) -> Result<String, Failure> {
+    let texts = if paths.is_empty() { pack() } else { texts(paths)? };
+    let joined: Vec<&str> = texts.iter().map(|(_, text)| text.as_ref()).collect();
+    let mut body = json!({"rules": joined.join("\n---\n")});
+    if let Some(members) = body.as_object_mut() {
+        members.extend(range.pairs().into_iter().map(|(name, value)| (name.to_owned(), value.into())));
+        members.extend(tune.map(|noisy| ("tune".to_owned(), noisy.into())));
+    }
+    let mut document = String::new();
+    Source::open(source)?.post("/api/v1/rules/backtest", &body)?.read_to_string(&mut document)?;
+    Ok(document)
+}
+
+const TUNE_HEAD: [&str; 8] = ["rule", "id", "findings", "per_day", "field", "value", "removes", "leaves"];
+
+impl Tune {
+    fn run(self) -> Result<ExitCode, Failure> {
+        let document = backtest(&self.paths, &self.source, &self.range, Some(self.noisy))?;
+        let answer: Value = decode(&document)?;
+        let noisy = list(&answer, "noisy");
+        left_out(&answer);
+        let mut out = std::io::stdout().lock();
+        match self.output.output {
+            Format::Json => {
+                let kept =
+                    ["rules", "records", "total", "noisy"].map(|name| (name.to_owned(), answer[name].clone()));
+                writeln!(out, "{}", Value::Object(Map::from_iter(kept)))?;
+            }
+            Format::Ndjson => {
+                for rule in &noisy {
+                    writeln!(out, "{rule}")?;
+                }
+            }
+            Format::Csv => {
+                let cells = |rule: &Value| {
+                    let [title, id, findings, per_day] =
+                        ["title", "id", "findings", "per_day"].map(|name| text(rule, name));
+                    let exception = rule.get("exception").unwrap_or(&Value::Null);
+                    let [field, value, removes, leaves] =
+                        ["field", "value", "removes", "leaves"].map(|name| text(exception, name));
+                    [title, id, findings, per_day, field, value, removes, leaves]
+                };
+                write_csv(&mut out, &TUNE_HEAD, noisy.iter().map(cells))?;
+            }
+            Format::Table => {
+                for rule in &noisy {
+                    Self::tell(&mut out, rule)?;
+                }
+                let (rules, total) = (text(&answer, "rules"), text(&answer, "total"));
+                writeln!(
+                    out,
+                    "{} of {rules} rules have {} findings or more; {total} findings in all",
+                    noisy.len(),
+                    self.noisy
+                )?;
+            }
+        }
+        Ok(code(!(self.output.fail_empty && noisy.is_empty())))
+    }
+
+    /// A rule, for people.
+    fn tell(out: &mut impl Write, rule: &Value) -> std::io::Result<()> {
+        let [title, id, findings, per_day] =
+            ["title", "id", "findings", "per_day"].map(|name| text(rule, name));
+        writeln!(out, "{title} ({id})\n  {findings} findings, {per_day} a day")?;
+        for (member, said) in [("entities", "about"), ("shared", "shared by their evidence")] {
+            let fields = list(rule, member);
+            if !fields.is_empty() {
+                writeln!(out, "  {said}:")?;
+            }
+            for field in fields.iter().take(TOLD_FIELDS_MAX) {
+                let value = |value: &Value| {
+                    let share = value.get("share").and_then(Value::as_f64).unwrap_or(0.0);
+                    format!("{} {:.0}%", text(value, "value"), share * 100.0)
+                };
+                let values: Vec<String> = list(field, "values").iter().map(value).collect();
+                writeln!(out, "    {}: {}", text(field, "field"), values.join(", "))?;
+            }
+        }
+        let Some(exception) = rule.get("exception").filter(|exception| exception.is_object()) else {
+            return writeln!(out, "  no value that some of its findings share would leave others\n");
+        };
+        let targets: Vec<String> = list(exception, "rules").iter().map(|rule| text(rule, "title")).collect();
+        writeln!(
+            out,
+            "  with this in `{}`, {} would go and {} stay (tried):",
+            targets.join("`, `"),
+            text(exception, "removes"),
+            text(exception, "leaves")
+        )?;
+        for line in exception.get("yaml").and_then(Value::as_str).unwrap_or_default().lines() {
+            writeln!(out, "    {}", printable(line))?;
+        }
+        writeln!(out)
+    }
+}
+
 impl Backtest {
     fn run(self) -> Result<ExitCode, Failure> {
-        let texts = if self.paths.is_empty() { pack() } else { texts(&self.paths)? };
-        let joined: Vec<&str> = texts.iter().map(|(_, text)| text.as_ref()).collect();
-        let mut body = json!({"rules": joined.join("\n---\n")});
-        if let Some(members) = body.as_object_mut() {
-            members.extend(self.range.pairs().into_iter().map(|(name, value)| (name.to_owned(), value.into())));
-        }
-        let source = Source::open(&self.source)?;
-        let mut document = String::new();
-        source.post("/api/v1/rules/backtest", &body)?.read_to_string(&mut document)?;
+        let document = backtest(&self.paths, &self.source, &self.range, None)?;
         let answer: Value = decode(&document)?;
         let findings = list(&answer, "findings");
         left_out(&answer);

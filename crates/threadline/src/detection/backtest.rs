@@ -36,6 +36,9 @@ pub(crate) struct Backtest {
     pub(crate) records_read: u64,
     /// Records that some rule matches.
     pub(crate) hits: u64,
+    /// Lowest and highest event time, µs.
+    pub(crate) first_us: Option<i64>,
+    pub(crate) last_us: Option<i64>,
     /// In the order in which they would have come.
     pub(crate) findings: Vec<Finding>,
     /// Titles of the rules of which no index knows anything: they are asked about every record.
@@ -80,6 +83,7 @@ pub(crate) fn backtest(
         runs: Vec::new(),
         order: Vec::new(),
         others: Vec::new(),
+        untimed: Vec::new(),
         last_us: i64::MIN,
         out: Backtest { full_scan_rules: titles, ..Backtest::default() },
     };
@@ -153,6 +157,8 @@ struct Replay<'a> {
     order: Vec<(i64, u32, u32)>,
     /// The times of all records that wait.
     others: Vec<Passing>,
+    /// Sources from before the first hit, whose times have not been read.
+    untimed: Vec<(Table, Source)>,
     last_us: i64,
     out: Backtest,
 }
@@ -163,13 +169,65 @@ impl Replay<'_> {
         self.guard.check()?;
         let reading = plan.reading(source, self.guard)?;
         let whole = matches!(reading, Some(Reading { index: IndexPlan::All, .. }));
-        if !whole {
-            for batch in source.scan(Some(&times(source)?), &pruned(self.range, IndexPlan::All))? {
+        if let Some(reading) = reading {
+            self.look(plan, table, source, reading, whole)?;
+        }
+        if whole {
+            return Ok(());
+        }
+        // While nothing has been hit there is nothing that time could change.
+        if self.order.is_empty() && self.out.hits == 0 && source.is_within(self.range) {
+            let (first_us, last_us) = source.ts();
+            let out = &mut self.out;
+            out.records += source.rows();
+            out.first_us = Some(out.first_us.map_or(first_us, |known| known.min(first_us)));
+            out.last_us = out.last_us.max(Some(last_us));
+            self.untimed.push((table, source.clone()));
+            return Ok(());
+        }
+        for batch in source.scan(Some(&times(source)?), &pruned(self.range, IndexPlan::All))? {
+            self.guard.check()?;
+            self.pass(&batch?, table);
+        }
+        self.check_size(0)
+    }
+
+    /// Says, before the first hit, what time it was by records before it. None of those that wait, or come before `next`,
+    /// is passed by.
+    fn catch_up(&mut self, next: i64) -> Result<(), QueryError> {
+        let Some((first, ..)) = self.order.iter().min().copied() else { return Ok(()) };
+        let first = first.min(next);
+        let (mut latest_us, mut now_us) = (i64::MIN, i64::MIN);
+        for (table, source) in std::mem::take(&mut self.untimed) {
+            for batch in source.scan(Some(&times(&source)?), &pruned(self.range, IndexPlan::All))? {
                 self.guard.check()?;
-                self.pass(&batch?, table);
+                for other in Passing::of(&batch?, table) {
+                    if other.seq >= first {
+                        self.others.push(other);
+                        continue;
+                    }
+                    now_us = now_us.max(other.arrival_us);
+                    if !other.is_finding {
+                        latest_us = latest_us.max(other.time_us);
+                    }
+                }
             }
         }
-        let Some(Reading { columns, index }) = reading else { return Ok(()) };
+        self.last_us = self.last_us.max(now_us);
+        self.out.findings.extend(self.engine.catch_up(latest_us, now_us));
+        self.check_size(0)
+    }
+
+    /// Asks the rules about the records of a source.
+    fn look(
+        &mut self,
+        plan: &Pushdown<'_>,
+        table: Table,
+        source: &Source,
+        reading: Reading,
+        whole: bool,
+    ) -> Result<(), QueryError> {
+        let Reading { columns, index } = reading;
         let columns: Option<Vec<&str>> =
             columns.as_ref().map(|columns| columns.iter().map(String::as_str).collect());
         let bodies = match source {
@@ -273,6 +331,7 @@ impl Replay<'_> {
 
     /// Takes what waits and comes before a sequence number through the engine.
     fn flush(&mut self, before: i64) -> Result<(), QueryError> {
+        self.catch_up(before)?;
         self.order.sort_unstable();
         self.others.sort_unstable_by_key(|other| other.seq);
         let order = {
@@ -285,7 +344,11 @@ impl Replay<'_> {
             let rest = self.others.split_off(end);
             std::mem::replace(&mut self.others, rest)
         };
-        self.out.hits += order.len() as u64;
+        let times = || others.iter().map(|other| other.time_us);
+        let out = &mut self.out;
+        out.first_us = times().chain(out.first_us).min();
+        out.last_us = times().chain(out.last_us).max();
+        out.hits += order.len() as u64;
         let latest = others.iter().map(|other| other.arrival_us).max();
         self.last_us = self.last_us.max(latest.unwrap_or(i64::MIN));
         let mut others = others.into_iter().peekable();

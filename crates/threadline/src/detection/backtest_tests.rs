@@ -248,3 +248,39 @@ fn what_no_rule_needs_is_not_read() {
     }
     store.close().unwrap();
 }
+
+/// The pack, and SigmaHQ's corpus where it is beside the repository, over the records of the pack's own tests.
+#[test]
+fn the_pack_and_the_corpus_find_what_streaming_finds() {
+    let pack = super::super::pack();
+    let loaded = compile(&pack);
+    let records = loaded.rules.metas().map(|(_, extension)| {
+        let tests = extension.tests.iter().flat_map(|test| test.records.iter().take(10));
+        tests.cloned().collect::<Vec<TestRecord>>()
+    });
+    let batches: Vec<Vec<TestRecord>> = records.filter(|records| !records.is_empty()).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_of(folder.path(), &batches);
+    let snapshot = store.snapshot_of(Scope::All);
+    let own = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let corpus = own.ancestors().map(|folder| folder.join("shared/data/sigma")).find(|folder| folder.exists());
+    let mut sets = vec![loaded];
+    sets.extend(pack.chunks(1).map(compile));
+    match corpus {
+        Some(folder) => {
+            let rules = super::super::read_files(&folder).unwrap();
+            sets.extend(rules.chunks(100).map(compile));
+            sets.push(compile(&[rules, pack].concat()));
+        }
+        None => eprintln!("skipped the corpus: shared/data/sigma is not beside the repository"),
+    }
+    let (mut findings, mut records, mut read) = (0, 0, 0);
+    for loaded in sets {
+        let found = backtest(&snapshot, &loaded.rules, TimeRange::default(), &Guard::default()).unwrap();
+        assert_eq!(found.findings, streamed(&snapshot, &loaded.rules, TimeRange::default()));
+        findings += found.findings.len();
+        (records, read) = (records + found.records, read + found.records_read);
+    }
+    assert!(findings > 100 && read < records / 2, "{findings} findings, {read} of {records} records read");
+    store.close().unwrap();
+}

@@ -13,6 +13,7 @@ mod pushdown;
 mod record;
 mod rules;
 mod runner;
+mod tune;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +25,8 @@ use threadline_store::{Env, Store};
 
 use crate::settings::Settings;
 pub(crate) use backtest::{Backtest, backtest, json_of};
-pub(crate) use rules::{Loaded, compile, pack, read_files};
+pub(crate) use rules::{Loaded, compile, compile_with, pack, read_files};
+pub(crate) use tune::{Question, compiler, tune};
 
 /// A rule and what came of it since the hub's start.
 #[derive(Clone, Debug, Default)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use threadline_detect::pipeline;
 use threadline_detect::rules::{Options, RuleSet, SourceFile};
+use threadline_detect::sigma::extension::Exception;
 
 use super::RuleState;
 use crate::files;
@@ -56,13 +57,18 @@ pub(crate) fn load(builtin: bool, folder: Option<&Path>) -> Result<Loaded, Strin
 
 /// Compiles files of rules, with the pipelines that are built in.
 pub(crate) fn compile(texts: &[Text]) -> Loaded {
+    compile_with(texts, Vec::new())
+}
+
+/// Likewise, with exceptions beside those that stand in them.
+pub(crate) fn compile_with(texts: &[Text], exceptions: Vec<(String, Exception)>) -> Loaded {
     let files: Vec<SourceFile<'_>> =
         texts.iter().map(|(name, text)| SourceFile { name, text: text.as_ref() }).collect();
     let (pipelines, broken) = match pipeline::builtin() {
         Ok(pipelines) => (pipelines, None),
         Err(problem) => (Vec::new(), Some(problem)),
     };
-    let (rules, problems) = RuleSet::compile(&files, &Options { pipelines, any_log_source: false });
+    let (rules, problems) = RuleSet::compile(&files, &Options { pipelines, any_log_source: false, exceptions });
     let problems = broken.iter().chain(&problems).map(ToString::to_string).collect();
     Loaded { rules: Arc::new(rules), problems }
 }

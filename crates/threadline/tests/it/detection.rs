@@ -224,3 +224,43 @@ fn the_pack_is_sound_and_the_commands_say_so() {
     let (code, said) = run(&["rules", "check", &write("r.yml", broken)]);
     assert!(code == Some(1) && said.contains("r.yml:3"), "{said}");
 }
+
+#[test]
+fn noisy_rules_are_shown_with_an_exception_that_was_tried() {
+    let (data, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let hub = start(data.path(), folder.path());
+    let noisy = "'it''s * a \\ probe'";
+    for (address, count) in [("it's * a \\ probe", 12), ("192.0.2.8", 3), ("192.0.2.9", 1)] {
+        reject(&hub, address, count);
+    }
+    let file = folder.path().join("rules");
+    std::fs::write(&file, RULES).unwrap();
+    let url = format!("http://{}", hub.api);
+    let tune = |rules: &str, format: &str| {
+        let out = threadline(&["rules", "tune", rules, "--hub", &url, "--since", "1h", "-o", format]);
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let told: Value = serde_json::from_str(&tune(file.to_str().unwrap(), "json")).unwrap();
+    // The rule by itself makes no findings: the correlation that looks at it has few.
+    assert_eq!((told["total"].as_u64(), told["noisy"].as_array().unwrap().len()), (Some(1), 0), "{told}");
+    let (single, _) = RULES.split_once("---").unwrap();
+    std::fs::write(&file, single).unwrap();
+    let told: Value = serde_json::from_str(&tune(file.to_str().unwrap(), "json")).unwrap();
+    let rule = &told["noisy"][0];
+    assert_eq!((rule["findings"].as_u64(), rule["per_day"].as_f64()), (Some(16), Some(16.0)), "{told}");
+    let entity = rule["entities"].as_array().unwrap().iter().find(|entity| entity["field"] == "client.address");
+    assert_eq!(entity.unwrap()["values"][0]["share"], 0.75, "{told}");
+    assert_eq!(entity.unwrap()["values"].as_array().unwrap().len(), 2, "{told}");
+    let exception = &rule["exception"];
+    assert_eq!((exception["removes"].as_u64(), exception["leaves"].as_u64()), (Some(12), Some(4)), "{told}");
+    assert_eq!(exception["field"], "client.address");
+    let text = tune(file.to_str().unwrap(), "table");
+    assert!(text.contains("12 would go and 4 stay") && text.contains("client.address: it's * a"), "{text}");
+    // What is suggested can be pasted, and does what was said.
+    let yaml = exception["yaml"].as_str().unwrap();
+    assert!(yaml.contains("expires: 20") && yaml.contains("FILL IN") && !yaml.contains(noisy), "{yaml}");
+    std::fs::write(&file, format!("{single}{yaml}")).unwrap();
+    let told: Value = serde_json::from_str(&tune(file.to_str().unwrap(), "json")).unwrap();
+    assert_eq!((told["total"].as_u64(), told["noisy"].as_array().unwrap().len()), (Some(4), 0), "{told}");
+}
