@@ -220,8 +220,9 @@ fn subscriber(
         })
     };
     let ours = || filter_fn(|metadata| metadata.target() == TARGET);
-    // What OpenTelemetry says of itself would be about the export of what it says of itself.
-    let machinery = || filter_fn(|metadata| !metadata.target().starts_with("opentelemetry"));
+    // What OpenTelemetry and we say of ourselves would be about the export of what we say of ourselves, whichever thread says it.
+    let of_itself = |target: &str| target.starts_with("opentelemetry") || target.starts_with("threadline_sdk");
+    let machinery = || filter_fn(move |metadata| !of_itself(metadata.target()));
     let logs = OpenTelemetryTracingBridge::new(loggers).with_filter(filter()?.or(ours()).and(machinery()));
     // Logs are records of their own: as events of spans they would be stored twice.
     let spans = tracing_opentelemetry::layer()

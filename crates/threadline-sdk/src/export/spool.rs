@@ -149,16 +149,10 @@ impl Spool {
     /// # Errors
     /// What the disk says; then none of them is there.
     pub(crate) fn prepend(&mut self, batches: &VecDeque<Batch>) -> io::Result<()> {
-        let Some(first) = self.segments.front().map(|segment| segment.number) else {
-            for batch in batches {
-                match self.append(batch) {
-                    Ok(()) => {}
-                    Err(Refused::Full) => return Err(io::ErrorKind::StorageFull.into()),
-                    Err(Refused::Disk(error)) => return Err(error),
-                }
-            }
+        if batches.is_empty() {
             return Ok(());
-        };
+        }
+        let first = self.segments.front().map_or(FIRST + 1, |segment| segment.number);
         if self.offset > 0 {
             // The first segment is taken in part: what goes before it would hide how far.
             return Err(io::Error::other("the first segment is in use"));

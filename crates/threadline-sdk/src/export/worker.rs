@@ -197,12 +197,13 @@ impl Pipeline {
 impl Pipeline {
     /// Gives a batch up.
     fn refuse(&self, from: From, batch: &Batch, loss: Loss, reason: &str) {
+        // Before it is done: whoever waits for that may be about to tell the losses for the last time.
+        self.losses.add(loss, u64::from(batch.records));
         let done = match self.outbox.refuse(from, batch) {
             true => "audit records stay in the spool's `audit-refused`",
             false => "it is dropped",
         };
         tracing::warn!(target: "threadline_sdk", records = batch.records, "the host will never take a batch, {done}: {reason}");
-        self.losses.add(loss, u64::from(batch.records));
     }
 }
 
