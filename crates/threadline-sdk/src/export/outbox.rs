@@ -176,7 +176,7 @@ impl Outbox {
             match lane.spool.as_mut().map(|spool| spool.append(&batch)) {
                 Some(Ok(())) => {}
                 // The disk failed, not the bound: memory is better than nothing, as long as it comes after what is on disk.
-                Some(Err(Refused::Disk(_))) if fits && !lane.on_disk() => lane.push(batch),
+                Some(Err(Refused::Disk)) if fits && !lane.on_disk() => lane.push(batch),
                 _ => return Err(Loss::Unreachable),
             }
         }
