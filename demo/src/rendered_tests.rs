@@ -79,6 +79,7 @@ async fn take(sink: Arc<Sink>, uri: Uri, headers: HeaderMap, body: Bytes) {
 /// Runs one service with its rendered files, sends it requests, and checks what the host was sent.
 fn check(name: &'static str, path: &str, options: &Options) {
     const CALLER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const CALLER_TRACE: u128 = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -116,8 +117,9 @@ fn check(name: &'static str, path: &str, options: &Options) {
     });
     let registry = load(&base_layers()).unwrap();
     let logs = sink.logs.lock().unwrap().clone();
-    let of = |trace: &Log| trace.trace.first() == Some(&0x4b);
-    let finished: Vec<&Log> = logs.iter().filter(|log| log.event == "request.finished" && of(log)).collect();
+    let is_callers = |trace: &[u8]| u128::from_be_bytes(trace.try_into().unwrap_or_default()) == CALLER_TRACE;
+    let finished: Vec<&Log> =
+        logs.iter().filter(|log| log.event == "request.finished" && is_callers(&log.trace)).collect();
     // A record may leave after the reply, so the next one's may come before it.
     let mut statuses: Vec<(&str, _)> = finished
         .iter()
@@ -148,8 +150,7 @@ fn check(name: &'static str, path: &str, options: &Options) {
     }
     let caller = [0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7];
     let spans = sink.spans.lock().unwrap();
-    let continued =
-        spans.iter().filter(|(trace, parent)| trace.first() == Some(&0x4b) && **parent == caller).count();
+    let continued = spans.iter().filter(|(trace, parent)| is_callers(trace) && **parent == caller).count();
     assert_eq!(continued, 3, "each request's span continues the caller's");
 }
 
