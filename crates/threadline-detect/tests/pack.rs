@@ -27,6 +27,16 @@ fn the_pack_finds_what_its_tests_say() {
         .collect();
     assert!(failed.is_empty(), "{} of {} tests failed\n{}", failed.len(), outcomes.len(), failed.join("\n"));
     assert!(outcomes.len() > 40, "only {} tests", outcomes.len());
+    // What the documents promise of it.
+    let count = |of: &str| files.iter().map(|(_, text)| text.matches(of).count()).sum::<usize>();
+    let findings = count("title: ") - count("not a finding of its own");
+    for (name, text) in [
+        ("README.md", format!("{findings} rules for fleets of services")),
+        ("rules/README.md", format!("{findings} findings for fleets of services")),
+    ] {
+        let path = folder.join("..").join(name);
+        assert!(std::fs::read_to_string(&path).unwrap().contains(&text), "{name} does not say: {text}");
+    }
 }
 
 fn read(folder: &Path, out: &mut Vec<(String, String)>) {

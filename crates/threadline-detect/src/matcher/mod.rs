@@ -21,7 +21,7 @@ use threadline_model::columns::{Batch, StrColumn};
 use threadline_model::schema::Table;
 
 pub use explain::{Explanation, Verdict};
-pub use need::{COMMON_COLUMNS, Checks, Demand, Need, OfResource, columns_of, in_column_alone, kind_name};
+pub use need::{COMMON_COLUMNS, Checks, Demand, Need, OfResource, columns_of, in_column_alone};
 
 use crate::sigma::rule::Tables;
 use expr::{Check, Expr, Test};

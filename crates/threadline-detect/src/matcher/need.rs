@@ -79,21 +79,23 @@ impl Checks {
 
 fn pattern(check: &Check) -> Option<String> {
     let literal = |text: &str, case: &Case| match case {
-        Case::Exact => regex::escape(text),
-        // Lower case is more than the folding of a regular expression in one letter: that of `İ` begins with `i`.
-        Case::Folded => format!("(?i){}", regex::escape(text).replace('i', "[iİ]")),
+        Case::Exact => Some(regex::escape(text)),
+        // Lower case is more than the folding of a regular expression in one letter: `İ` becomes `i` and a dot above. A
+        // text with that dot is in texts without it.
+        Case::Folded if text.contains('\u{307}') => None,
+        Case::Folded => Some(format!("(?i){}", regex::escape(text).replace('i', "[iİ]"))),
     };
     match check {
         Check::Equals(text, case)
         | Check::Starts(text, case)
         | Check::Ends(text, case)
-        | Check::Contains(text, case) => Some(literal(text, case)),
+        | Check::Contains(text, case) => literal(text, case),
         Check::Wild(pattern, case) => {
             let longest = match pattern.shape() {
                 crate::sigma::pattern::Shape::Wild(text) => text,
                 _ => return None,
             };
-            Some(literal(longest, case))
+            literal(longest, case)
         }
         Check::Regex(source) => Some(source.clone()),
         _ => None,
@@ -237,11 +239,6 @@ pub fn columns_of(table: Table, field: &str) -> Vec<&str> {
 /// Whether a field is what its column says, and no attribute.
 pub fn in_column_alone(table: Table, field: &str) -> bool {
     record::RESERVED.contains(&(table, field))
-}
-
-/// A span's kind as the word that `span.kind` has.
-pub fn kind_name(kind: i64) -> Option<&'static str> {
-    record::KINDS.get(usize::try_from(kind).ok()?).copied()
 }
 
 /// Finds the values of one field in the column `resource`.

@@ -166,8 +166,12 @@ const KEYWORD_COLUMNS: [&str; 4] = ["body", "event_name", "name", "status_messag
 pub(crate) const KINDS: [&str; 6] = ["unspecified", "internal", "server", "client", "producer", "consumer"];
 
 /// Fields that are what their column says: an attribute of the name, which any sender can send, does not count.
-pub(crate) const RESERVED: [(Table, &str); 3] =
-    [(Table::Logs, "event_name"), (Table::Logs, "severity_number"), (Table::Spans, "kind")];
+pub(crate) const RESERVED: [(Table, &str); 4] = [
+    (Table::Logs, "event_name"),
+    (Table::Logs, "severity_number"),
+    (Table::Logs, "body"),
+    (Table::Spans, "kind"),
+];
 
 /// Columns of a table that a field is, and that are no attributes.
 pub(crate) fn fixed_columns(table: Table, field: &str) -> impl Iterator<Item = &'static str> {

@@ -85,6 +85,7 @@ pub(crate) fn backtest(
         others: Vec::new(),
         untimed: Vec::new(),
         last_us: i64::MIN,
+        found_bytes: 0,
         out: Backtest { full_scan_rules: titles, ..Backtest::default() },
     };
     let mut left = left.into_iter().peekable();
@@ -93,7 +94,8 @@ pub(crate) fn backtest(
         replay.flush(left.peek().map_or(i64::MAX, |(seq, ..)| *seq))?;
     }
     if let Some(to) = range.to_us.filter(|to| *to > replay.last_us) {
-        replay.out.findings.extend(replay.engine.advance(to));
+        let findings = replay.engine.advance(to);
+        replay.found(findings)?;
     }
     Ok(replay.out)
 }
@@ -160,6 +162,8 @@ struct Replay<'a> {
     /// Sources from before the first hit, whose times have not been read.
     untimed: Vec<(Table, Source)>,
     last_us: i64,
+    /// Bytes of what was found.
+    found_bytes: usize,
     out: Backtest,
 }
 
@@ -169,11 +173,13 @@ impl Replay<'_> {
         self.guard.check()?;
         let reading = plan.reading(source, self.guard)?;
         let whole = matches!(reading, Some(Reading { index: IndexPlan::All, .. }));
+        let before = self.others.len();
         if let Some(reading) = reading {
             self.look(plan, table, source, reading, whole)?;
         }
         if whole {
-            return Ok(());
+            self.forget_followers(before);
+            return self.check_size(0);
         }
         // While nothing has been hit there is nothing that time could change.
         if self.order.is_empty() && self.out.hits == 0 && source.is_within(self.range) {
@@ -189,7 +195,25 @@ impl Replay<'_> {
             self.guard.check()?;
             self.pass(&batch?, table);
         }
+        self.forget_followers(before);
         self.check_size(0)
+    }
+
+    /// Of the times from a place on, which are a source's, only those that move the clock matter: the others lie behind an
+    /// earlier record of the same source.
+    fn forget_followers(&mut self, from: usize) {
+        let mut own = self.others.split_off(from.min(self.others.len()));
+        own.sort_unstable_by_key(|other| other.seq);
+        let (mut time_us, mut arrival_us) = (i64::MIN, i64::MIN);
+        own.retain(|other| {
+            let moves = other.arrival_us > arrival_us || (!other.is_finding && other.time_us > time_us);
+            arrival_us = arrival_us.max(other.arrival_us);
+            if !other.is_finding {
+                time_us = time_us.max(other.time_us);
+            }
+            moves
+        });
+        self.others.append(&mut own);
     }
 
     /// Says, before the first hit, what time it was by records before it. None of those that wait, or come before `next`,
@@ -214,8 +238,8 @@ impl Replay<'_> {
             }
         }
         self.last_us = self.last_us.max(now_us);
-        self.out.findings.extend(self.engine.catch_up(latest_us, now_us));
-        self.check_size(0)
+        let findings = self.engine.catch_up(latest_us, now_us);
+        self.found(findings)
     }
 
     /// Asks the rules about the records of a source.
@@ -295,7 +319,11 @@ impl Replay<'_> {
         let before = self.others.len();
         let others = Passing::of(batch, table).enumerate();
         self.others.extend(others.filter(|(row, _)| within(*row)).map(|(_, other)| other));
-        self.out.records += (self.others.len() - before) as u64;
+        let new = self.others.get(before..).unwrap_or_default();
+        let times = || new.iter().map(|other| other.time_us);
+        self.out.records += new.len() as u64;
+        self.out.first_us = times().chain(self.out.first_us).min();
+        self.out.last_us = times().chain(self.out.last_us).max();
     }
 
     /// Puts records of a source in order, to wait.
@@ -321,9 +349,15 @@ impl Replay<'_> {
         let runs: usize = self.runs.iter().filter(|run| run.waiting > 0).map(|run| run.bytes).sum();
         let times =
             std::mem::size_of_val(self.others.as_slice()) + std::mem::size_of_val(self.order.as_slice());
+        if self.found_bytes > self.guard.memory_bytes_max / 2 {
+            return Err(QueryError::TooExpensive(
+                "the rules find too much: narrow the time range, or the rules".to_owned(),
+            ));
+        }
         if runs + times + more > self.guard.memory_bytes_max {
             return Err(QueryError::TooExpensive(
-                "the rules match too many records: narrow the time range, or the rules".to_owned(),
+                "too many records wait for others to be put in order: narrow the time range, or the rules"
+                    .to_owned(),
             ));
         }
         Ok(())
@@ -344,11 +378,7 @@ impl Replay<'_> {
             let rest = self.others.split_off(end);
             std::mem::replace(&mut self.others, rest)
         };
-        let times = || others.iter().map(|other| other.time_us);
-        let out = &mut self.out;
-        out.first_us = times().chain(out.first_us).min();
-        out.last_us = times().chain(out.last_us).max();
-        out.hits += order.len() as u64;
+        self.out.hits += order.len() as u64;
         let latest = others.iter().map(|other| other.arrival_us).max();
         self.last_us = self.last_us.max(latest.unwrap_or(i64::MIN));
         let mut others = others.into_iter().peekable();
@@ -359,15 +389,30 @@ impl Replay<'_> {
             let batch = run.batch.slice(*row as usize, rows.len());
             let sets = run.sets.get(*row as usize..).unwrap_or_default();
             let hits = sets.iter().map(|number| self.sets.get(*number));
-            self.out.findings.extend(self.engine.replay(&batch, run.table, hits, &mut others));
+            let findings = self.engine.replay(&batch, run.table, hits, &mut others);
             run.waiting -= rows.len();
             if run.waiting == 0 {
                 run.batch = RecordBatch::new_empty(run.batch.schema());
                 run.sets = Vec::new();
             }
+            self.found(findings)?;
         }
-        self.out.findings.extend(self.engine.pass(others));
-        Ok(())
+        let findings = self.engine.pass(others);
+        self.found(findings)
+    }
+
+    /// Takes what was found.
+    fn found(&mut self, findings: Vec<Finding>) -> Result<(), QueryError> {
+        let bytes = |finding: &Finding| {
+            let entities = finding.entities.iter().map(|entity| size_of_val(entity) + entity.value.len());
+            size_of::<Finding>()
+                + finding.explanation.len()
+                + size_of_val(finding.evidence.as_slice())
+                + entities.sum::<usize>()
+        };
+        self.found_bytes += findings.iter().map(bytes).sum::<usize>();
+        self.out.findings.extend(findings);
+        self.check_size(0)
     }
 }
 

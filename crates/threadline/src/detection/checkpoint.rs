@@ -9,7 +9,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 4] = b"TLDC";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// Bytes of the file at most.
 const BYTES_MAX: u64 = 8 << 30;
 
@@ -69,6 +69,14 @@ pub(super) fn read(data: &Path) -> Result<Option<Kept>, String> {
     }
     let bytes = std::fs::read(&path).map_err(|error| wrong(error.to_string()))?;
     parse(&bytes).map(Some).ok_or_else(|| wrong("is damaged, or of another version".to_owned()))
+}
+
+/// Puts one that cannot be used aside, where the next does not overwrite it.
+pub(super) fn put_aside(data: &Path) {
+    let path = path(data);
+    if let Err(error) = std::fs::rename(&path, path.with_extension("unreadable")) {
+        tracing::warn!("{} stays where it is: {error}", path.display());
+    }
 }
 
 fn parse(bytes: &[u8]) -> Option<Kept> {

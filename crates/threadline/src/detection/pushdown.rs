@@ -5,11 +5,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow_schema::DataType;
 use threadline_detect::matcher::{
-    COMMON_COLUMNS, Checks, Demand, Need, OfResource, columns_of, in_column_alone, kind_name,
+    COMMON_COLUMNS, Checks, Demand, Need, OfResource, columns_of, in_column_alone,
 };
 use threadline_detect::rules::RuleSet;
-use threadline_model::schema::Table;
+use threadline_model::schema::{Table, fixed};
 use threadline_query::lang::{Expr, Field, Test};
 use threadline_query::matcher::prune;
 use threadline_query::search::TimeRange;
@@ -135,19 +136,23 @@ fn of_field(field: &str, checks: &Checks, table: Table) -> IndexPlan {
     }
     for column in columns_of(table, field) {
         match column {
-            "body" if table == Table::Logs => places.push(body(checks)),
-            "kind" if field == "span.kind" => {
-                let shown = format!("{field} {checks:?}");
-                let checks = checks.clone();
-                places.push(value("kind", shown, move |kind| {
-                    kind.parse().ok().and_then(kind_name).is_some_and(|name| checks.passes(name))
-                }));
+            "body" if table == Table::Logs => {
+                // The body of such a record is a text of JSON, whose members are not words of it.
+                places.push(IndexPlan::HasColumn("body_json".to_owned()));
+                places.push(body(checks));
             }
             "url.path" | "url.query" if in_parts => places.push(part_of_url(column, checks)),
-            column => places.push(of_column(column, checks)),
+            column if is_indexed(table, column) => places.push(of_column(column, checks)),
+            _ => return IndexPlan::All,
         }
     }
     IndexPlan::or(places)
+}
+
+/// Whether the values of a column are indexed: those of attributes are where they have a column, of the others words.
+fn is_indexed(table: Table, column: &str) -> bool {
+    let fixed = fixed(table).iter().find(|field| field.name() == column);
+    fixed.is_none_or(|field| matches!(field.data_type(), DataType::Dictionary(..)))
 }
 
 fn value(column: &str, shown: String, test: impl Fn(&str) -> bool + Send + Sync + 'static) -> IndexPlan {

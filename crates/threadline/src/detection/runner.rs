@@ -74,6 +74,28 @@ pub(super) struct Runner {
     round_us: i64,
 }
 
+/// Has rules learn from the records before one, and tell nothing: what was remembered by another version is lost, and all
+/// that is usual would be new to them.
+fn learn(engine: &mut Engine, store: &Store, before: i64) {
+    let mut tail = store.tail_of((before - LEARN_SEQS).max(1), Scope::All);
+    while tail.position() < before {
+        let batches = match tail.next(ROWS) {
+            Ok(batches) if batches.is_empty() => return,
+            Ok(batches) => batches,
+            Err(error) => {
+                tracing::error!(%error, "rules learn no more from what is stored");
+                return;
+            }
+        };
+        for TailBatch { table, batch } in &batches {
+            let seqs = Batch::new(batch).int("seq");
+            let rows =
+                (0..batch.num_rows()).take_while(|row| seqs.get(*row).is_some_and(|seq| seq < before)).count();
+            engine.step(&batch.slice(0, rows), *table);
+        }
+    }
+}
+
 impl Runner {
     /// Takes up where the last run ended.
     pub(super) fn open(
@@ -93,6 +115,7 @@ impl Runner {
         let data = settings.data_dir.clone();
         let kept = checkpoint::read(&data).unwrap_or_else(|reason| {
             tracing::error!("detection begins anew: {reason}");
+            checkpoint::put_aside(&data);
             None
         });
         let last = store.stats().last_seq;
@@ -107,7 +130,10 @@ impl Runner {
         if !kept.engine.is_empty() {
             match Engine::restore(Arc::clone(&loaded.rules), limits, &kept.engine) {
                 Ok((restored, _)) => engine = restored,
-                Err(error) => tracing::error!(%error, "rules begin anew"),
+                Err(error) => {
+                    tracing::error!(%error, "rules begin anew");
+                    learn(&mut engine, &store, kept.next_seq);
+                }
             }
         }
         let mut baselines =

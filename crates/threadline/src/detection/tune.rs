@@ -87,6 +87,10 @@ pub(crate) fn tune(
     let mut left: HashMap<String, usize> = HashMap::new();
     if !exceptions.is_empty() {
         let second = again(exceptions);
+        // A rule that an exception has broken would find nothing, which says nothing of the exception.
+        if second.problems.len() > loaded.problems.len() {
+            rules.iter_mut().for_each(|rule| rule.suggested = None);
+        }
         for finding in backtest(snapshot, &second.rules, range, guard)?.findings {
             *left.entry(finding.rule_id.to_string()).or_default() += 1;
         }
@@ -259,7 +263,7 @@ fn records(
     guard: &Guard,
 ) -> Result<HashMap<(Table, i64), HashSet<About>>, QueryError> {
     let mut out = HashMap::new();
-    let mut text = String::new();
+    let (mut text, mut bytes) = (String::new(), 0);
     for table in Table::ALL {
         let mut seqs: Vec<i64> = wanted.iter().filter(|(of, _)| *of == table).map(|(_, seq)| *seq).collect();
         seqs.sort_unstable();
@@ -290,7 +294,16 @@ fn records(
                     if wanted.contains(&place) {
                         text.clear();
                         rows.row(row, &mut text);
-                        out.insert(place, fields(&text));
+                        let fields = fields(&text);
+                        let own = |(field, value): &About| size_of::<About>() + field.len() + value.len();
+                        bytes += fields.iter().map(own).sum::<usize>();
+                        if bytes > guard.memory_bytes_max {
+                            return Err(QueryError::TooExpensive(
+                                "the evidence of noisy rules is too much: narrow the time range, or the rules"
+                                    .to_owned(),
+                            ));
+                        }
+                        out.insert(place, fields);
                     }
                 }
             }
@@ -310,7 +323,10 @@ fn fields(record: &str) -> HashSet<About> {
             Value::Bool(value) => value.to_string(),
             _ => return,
         };
-        out.insert((field.to_owned(), value));
+        // What nobody could except by need not be known.
+        if value.len() <= VALUE_BYTES_MAX {
+            out.insert((field.to_owned(), value));
+        }
     };
     for (member, field) in [
         ("service", "service.name"),
