@@ -20,7 +20,7 @@ use tracing_subscriber::{EnvFilter, Registry, fmt};
 use crate::Error;
 use crate::events::{CONTRACT_VERSION, ServiceStarted, ServiceStartedOptional, ServiceStopping};
 use crate::events::{ServiceStoppingOptional, ServiceStoppingReason};
-use crate::export::{Pipeline, SHUTDOWN};
+use crate::export::{Pipeline, SHUTDOWN, TARGET as EXPORT_TARGET};
 use crate::propagation::Propagator;
 use crate::settings::{Settings, Stdout};
 
@@ -221,7 +221,7 @@ fn subscriber(
     };
     let ours = || filter_fn(|metadata| metadata.target() == TARGET);
     // What OpenTelemetry and we say of ourselves would be about the export of what we say of ourselves, whichever thread says it.
-    let of_itself = |target: &str| target.starts_with("opentelemetry") || target.starts_with("threadline_sdk");
+    let of_itself = |target: &str| target.starts_with("opentelemetry") || target == EXPORT_TARGET;
     let machinery = || filter_fn(move |metadata| !of_itself(metadata.target()));
     let logs = OpenTelemetryTracingBridge::new(loggers).with_filter(filter()?.or(ours()).and(machinery()));
     // Logs are records of their own: as events of spans they would be stored twice.

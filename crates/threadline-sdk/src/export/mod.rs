@@ -93,5 +93,8 @@ impl Losses {
     }
 }
 
+/// Target of what the exporter says of itself: printed, never exported.
+pub(crate) const TARGET: &str = "threadline_sdk::export";
+
 /// How long a shutdown waits for the host.
 pub(crate) const SHUTDOWN: Duration = Duration::from_secs(5);

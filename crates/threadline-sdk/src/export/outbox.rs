@@ -88,6 +88,16 @@ pub(crate) enum From {
     Left,
 }
 
+/// Whether a batch that the host will never take is kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aside {
+    Kept,
+    /// It should be, and the disk has no room: where it lies now is the only place.
+    Failed,
+    /// Only audit is.
+    No,
+}
+
 /// The outbox.
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -248,24 +258,20 @@ impl Outbox {
         self.changed.notify_all();
     }
 
-    /// The host will never take a batch: audit goes aside, everything else is lost. Whether it was kept.
-    pub(crate) fn refuse(&self, from: From, batch: &Batch) -> bool {
-        let kept = {
-            let mut state = self.state();
-            let lane = match from {
-                From::Audit => Some(&mut state.audit),
-                From::Usual => None,
-                From::Left => state.left.first_mut().map(|(_, lane)| lane),
-            };
-            let refused = lane.and_then(|lane| lane.refused.as_mut());
-            refused.is_some_and(|refused| {
-                let kept = refused.append(batch).is_ok();
-                refused.sync();
-                kept
-            })
+    /// Puts a batch that the host will never take aside, if it is one of audit. It is not done by that.
+    pub(crate) fn put_aside(&self, from: From, batch: &Batch) -> Aside {
+        let mut state = self.state();
+        let lane = match from {
+            From::Audit => Some(&mut state.audit),
+            From::Usual => None,
+            From::Left => state.left.first_mut().map(|(_, lane)| lane),
         };
-        self.done(from, batch);
-        kept
+        let Some(refused) = lane.and_then(|lane| lane.refused.as_mut()) else { return Aside::No };
+        if refused.append(batch).is_err() {
+            return Aside::Failed;
+        }
+        refused.sync();
+        Aside::Kept
     }
 
     /// The host does not answer.
@@ -331,6 +337,8 @@ impl Outbox {
                 }
             }
             lane.memory_bytes = 0;
+            // What a late answer says of a batch is not for us any more: it lies in the spool, and is sent again.
+            lane.refused = None;
             if let Some(mut spool) = lane.spool.take() {
                 spool.sync();
             }

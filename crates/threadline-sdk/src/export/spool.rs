@@ -21,7 +21,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::{Batch, Signal};
+use super::{Batch, Signal, TARGET};
 
 /// Bytes of a segment before the next is begun.
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -179,7 +179,7 @@ impl Spool {
                 Ok(None) => {}
                 Err(error) => {
                     let path = self.path(number);
-                    tracing::warn!(target: "threadline_sdk", "{}: the rest of it is lost: {error}", path.display());
+                    tracing::warn!(target: TARGET, "{}: the rest of it is lost: {error}", path.display());
                 }
             }
             self.remove_front();

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use opentelemetry::Context;
 use opentelemetry_sdk::Resource;
 
-use super::outbox::From;
+use super::outbox::{Aside, From};
 use super::post::Answer;
 use super::queue::Queue;
-use super::{Batch, Client, Encoder, Logs, Loss, Losses, Outbox, Spans};
+use super::{Batch, Client, Encoder, Logs, Loss, Losses, Outbox, Spans, TARGET};
 use crate::Error;
 use crate::settings::Settings;
 
@@ -162,24 +162,25 @@ impl Pipeline {
             match client.send(&batch) {
                 Answer::Taken { rejected, reason } => {
                     if rejected > 0 {
-                        tracing::warn!(target: "threadline_sdk", rejected, "the host refused records: {reason}");
+                        tracing::warn!(target: TARGET, rejected, "the host refused records: {reason}");
                         self.losses.add(Loss::Rejected, rejected);
                     }
                     if std::mem::take(&mut silent) {
-                        tracing::info!(target: "threadline_sdk", "the host answers again");
+                        tracing::info!(target: TARGET, "the host answers again");
                     }
                     (pause, faults) = (PAUSE_FIRST, 0);
                     self.outbox.done(from, &batch);
                 }
                 Answer::Later { after, reason } => {
                     if !std::mem::replace(&mut silent, true) {
-                        tracing::warn!(target: "threadline_sdk", "the host does not take records, they wait: {reason}");
+                        tracing::warn!(target: TARGET, "the host does not take records, they wait: {reason}");
                     }
                     faults += u32::from(reason.ends_with("status 500"));
                     if faults > FAULTS_MAX {
                         faults = 0;
-                        self.refuse(from, &batch, Loss::Rejected, &reason);
-                        continue;
+                        if self.refuse(from, &batch, Loss::Rejected, &reason) {
+                            continue;
+                        }
                     }
                     self.outbox.away();
                     self.outbox.pause(after.unwrap_or(pause));
@@ -187,7 +188,11 @@ impl Pipeline {
                 }
                 Answer::Never { too_large, reason } => {
                     let loss = if too_large { Loss::TooLarge } else { Loss::Rejected };
-                    self.refuse(from, &batch, loss, &reason);
+                    if !self.refuse(from, &batch, loss, &reason) {
+                        self.outbox.away();
+                        self.outbox.pause(pause);
+                        pause = (pause * 2).min(PAUSE_LAST);
+                    }
                 }
             }
         }
@@ -195,20 +200,23 @@ impl Pipeline {
 }
 
 impl Pipeline {
-    /// Gives a batch up.
-    fn refuse(&self, from: From, batch: &Batch, loss: Loss, reason: &str) {
+    /// Gives a batch up. Whether it was: audit that cannot be put aside stays.
+    fn refuse(&self, from: From, batch: &Batch, loss: Loss, reason: &str) -> bool {
+        let done = match self.outbox.put_aside(from, batch) {
+            Aside::Kept => "audit records stay in the spool's `audit-refused`",
+            Aside::No => "it is dropped",
+            Aside::Failed => return false,
+        };
+        tracing::warn!(target: TARGET, records = batch.records, "the host will never take a batch, {done}: {reason}");
         // Before it is done: whoever waits for that may be about to tell the losses for the last time.
         self.losses.add(loss, u64::from(batch.records));
-        let done = match self.outbox.refuse(from, batch) {
-            true => "audit records stay in the spool's `audit-refused`",
-            false => "it is dropped",
-        };
-        tracing::warn!(target: "threadline_sdk", records = batch.records, "the host will never take a batch, {done}: {reason}");
+        self.outbox.done(from, batch);
+        true
     }
 }
 
 fn warn_lost(loss: Loss, count: u64) {
-    tracing::warn!(target: "threadline_sdk", count, reason = loss.name(), "records were lost before they reached the host");
+    tracing::warn!(target: TARGET, count, reason = loss.name(), "records were lost before they reached the host");
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
