@@ -135,17 +135,22 @@ const KEYWORDS: &[&str] = &[
     "yield",
 ];
 
-/// The names of values as variants: those that would be the same get a number.
-fn variants(values: &[String]) -> Vec<(String, &str)> {
-    let mut named: Vec<(String, &str)> = Vec::new();
-    for value in values {
-        let name = camel(value);
-        let taken = |name: &str| named.iter().any(|(known, _)| known == name);
-        let free =
-            std::iter::once(name.clone()).chain((2..).map(|n| format!("{name}{n}"))).find(|name| !taken(name));
-        named.push((free.unwrap_or(name), value));
+/// Names in their order; one that is taken already gets a number.
+fn apart(names: impl Iterator<Item = String>, taken: &[&str]) -> Vec<String> {
+    let mut given: Vec<String> = Vec::new();
+    for name in names {
+        let is_free = |name: &String| !taken.contains(&name.as_str()) && !given.contains(name);
+        let numbered = (2..).map(|number| format!("{name}{number}"));
+        let free = std::iter::once(name.clone()).chain(numbered).find(is_free);
+        given.push(free.unwrap_or(name));
     }
-    named
+    given
+}
+
+/// The names of values as variants.
+fn variants(values: &[String]) -> Vec<(String, &str)> {
+    let names = apart(values.iter().map(|value| camel(value)), &[]);
+    names.into_iter().zip(values.iter().map(String::as_str)).collect()
 }
 
 /// A name as Rust has it: without the prefixes that every name of ours has.
@@ -231,6 +236,14 @@ impl Generator<'_> {
         }
     }
 
+    /// The field that an attribute of the event is; what every event has goes by names of its own.
+    fn field(&self, key: &str) -> String {
+        let uses = &self.event.uses;
+        let names = apart(uses.iter().map(|used| field_name(&used.key)), &["optional", "message"]);
+        let at = uses.iter().position(|used| used.key == key);
+        at.and_then(|at| names.get(at).cloned()).unwrap_or_else(|| field_name(key))
+    }
+
     fn brief(&self, key: &str) -> String {
         let brief = self.registry.attribute(key).map_or("", |attribute| attribute.brief.as_str());
         format!("`{key}`: {brief}")
@@ -271,7 +284,7 @@ impl Generator<'_> {
                 out,
                 "    /// {}\n    pub {}: {},",
                 self.brief(&used.key),
-                field_name(&used.key),
+                self.field(&used.key),
                 kind.held()
             );
         }
@@ -286,7 +299,7 @@ impl Generator<'_> {
                 "    /// {} ({})\n    pub {}: Option<{}>,",
                 self.brief(&used.key),
                 used.level,
-                field_name(&used.key),
+                self.field(&used.key),
                 kind.held()
             );
         }
@@ -328,7 +341,7 @@ impl Generator<'_> {
         let mut fields = String::new();
         for required in [true, false] {
             for (used, kind) in self.uses(required) {
-                let recorded = kind.recorded(&field_name(&used.key), required);
+                let recorded = kind.recorded(&self.field(&used.key), required);
                 let _ = write!(fields, " {:?} = {recorded},", used.key);
             }
         }
@@ -357,21 +370,21 @@ impl Generator<'_> {
         let known: Vec<String> = [true, false]
             .iter()
             .flat_map(|required| self.uses(*required))
-            .map(|(used, _)| field_name(&used.key))
+            .map(|(used, _)| self.field(&used.key))
             .collect();
         let _ = write!(
             out,
             "\n/// Records `{}`: {}\n///\n/// Takes `name: value` pairs; what is required and missing does not compile. `message: …` replaces the text.\n#[macro_export]\nmacro_rules! {rule} {{\n",
             event.name, event.brief
         );
-        let any: Vec<String> = event.any_of.iter().flatten().map(|key| field_name(key)).collect();
+        let any: Vec<String> = event.any_of.iter().flatten().map(|key| self.field(key)).collect();
         let state = "[$($r:tt)*] [$($o:tt)*] [$($any:tt)*] [$($m:tt)*]";
         for required in [true, false] {
             for (used, kind) in self.uses(required) {
                 if used.key == OUTCOME && self.outcome().is_some() {
                     continue;
                 }
-                let field = field_name(&used.key);
+                let field = self.field(&used.key);
                 let value = taken(&kind, module);
                 let seen = if any.contains(&field) { " x" } else { "" };
                 let next = if required {
@@ -458,6 +471,9 @@ mod tests {
         let named = variants(&values);
         let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["AB", "AB2", "N", "N2", "C"]);
+        let fields = ["a_b", "a_b", "message", "optional"].map(str::to_owned);
+        let given = apart(fields.into_iter(), &["optional", "message"]);
+        assert_eq!(given, ["a_b", "a_b2", "message2", "optional2"]);
     }
 
     #[test]

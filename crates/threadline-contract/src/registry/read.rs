@@ -261,7 +261,7 @@ impl Reader<'_> {
             members,
             closed: false,
             stability: text("stability"),
-            brief: text("brief"),
+            brief: text("brief").split_whitespace().collect::<Vec<_>>().join(" "),
             deprecated: deprecated(node),
             class: Class::None,
             redact: false,
