@@ -325,6 +325,19 @@ pub(super) fn rows(values: &[Value], format: Format) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Rows of cells as CSV, below their head.
+pub(super) fn write_csv<const N: usize>(
+    out: &mut impl Write,
+    head: &[&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> io::Result<()> {
+    writeln!(out, "{}", head.join(","))?;
+    for row in rows {
+        writeln!(out, "{}", row.map(|cell| csv(&cell)).join(","))?;
+    }
+    Ok(())
+}
+
 /// A member as a cell of a table.
 pub(super) fn text(value: &Value, name: &str) -> String {
     match value.get(name) {

@@ -12,7 +12,7 @@ use threadline_model::schema::Table as Rows;
 
 use super::args::{Format, OutputArgs, RangeArgs, Screen, SourceArgs};
 use super::failure::Failure;
-use super::output::{Table, csv, printable};
+use super::output::{Table, list, printable, rows, text, write_csv};
 use super::source::{Source, decode};
 use crate::detection::{Loaded, compile, pack, read_files};
 
@@ -132,18 +132,6 @@ fn code(good: bool) -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
-fn text(value: &Value, name: &str) -> String {
-    match value.get(name) {
-        Some(Value::String(text)) => printable(text),
-        None | Some(Value::Null) => String::new(),
-        Some(other) => other.to_string(),
-    }
-}
-
-fn list(value: &Value, name: &str) -> Vec<Value> {
-    value.get(name).and_then(Value::as_array).cloned().unwrap_or_default()
-}
-
 const LIST_HEAD: [&str; 5] = ["level", "rule", "findings", "last", "id"];
 /// Fields of a noisy rule that are told of, for people.
 const TOLD_FIELDS_MAX: usize = 8;
@@ -154,18 +142,6 @@ fn left_out(answer: &Value) {
     for problem in list(answer, "problems") {
         eprintln!("left out: {}", printable(problem.as_str().unwrap_or_default()));
     }
-}
-
-fn write_csv<const N: usize>(
-    out: &mut impl Write,
-    head: &[&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-) -> std::io::Result<()> {
-    writeln!(out, "{}", head.join(","))?;
-    for row in rows {
-        writeln!(out, "{}", row.map(|cell| csv(&cell)).join(","))?;
-    }
-    Ok(())
 }
 
 impl List {
@@ -180,15 +156,13 @@ impl List {
         let cells = |rule| ["level", "title", "findings", "last", "id"].map(|name| text(rule, name));
         match self.output.output {
             Format::Json => writeln!(out, "{}", document.trim_end())?,
-            Format::Ndjson => {
-                for rule in &rules {
-                    writeln!(out, "{rule}")?;
-                }
-            }
-            Format::Csv => write_csv(&mut out, &LIST_HEAD, rules.iter().map(cells))?,
             Format::Table => {
                 rules.iter().map(cells).for_each(|row| table.row(row));
                 table.write(&mut out, Screen::detect())?;
+            }
+            format => {
+                drop(out);
+                rows(&rules, format)?;
             }
         }
         Ok(code(!(self.output.fail_empty && rules.is_empty())))
@@ -377,9 +351,8 @@ impl Tune {
                 writeln!(out, "{}", Value::Object(Map::from_iter(kept)))?;
             }
             Format::Ndjson => {
-                for rule in &noisy {
-                    writeln!(out, "{rule}")?;
-                }
+                drop(out);
+                rows(&noisy, Format::Ndjson)?;
             }
             Format::Csv => {
                 let cells = |rule: &Value| {
@@ -456,12 +429,10 @@ impl Backtest {
         let cells = |finding| ["time", "level", "title", "explanation"].map(|name| text(finding, name));
         match self.output.output {
             Format::Json => writeln!(out, "{}", document.trim_end())?,
-            Format::Ndjson => {
-                for finding in &findings {
-                    writeln!(out, "{finding}")?;
-                }
+            format @ (Format::Ndjson | Format::Csv) => {
+                drop(out);
+                rows(&findings, format)?;
             }
-            Format::Csv => write_csv(&mut out, &BACKTEST_HEAD, findings.iter().map(cells))?,
             Format::Table => {
                 findings.iter().map(cells).for_each(|row| table.row(row));
                 table.write(&mut out, Screen::detect())?;

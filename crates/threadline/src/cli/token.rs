@@ -12,7 +12,7 @@ use threadline_store::Env;
 
 use super::args::{Format, OutputArgs, Screen};
 use super::failure::Failure;
-use super::output::{Table, csv};
+use super::output::{Table, write_csv};
 use crate::door::roles::{Role, Roles};
 use crate::door::tokens::{NewToken, Token as Entry, TokenFile, write_time};
 use crate::when;
@@ -212,10 +212,7 @@ impl List {
                 let mut table = Table::new(&HEAD);
                 let rows: Vec<_> = list.iter().map(|entry| cells(entry, used(entry), now_us)).collect();
                 if self.output.output == Format::Csv {
-                    writeln!(out, "{}", HEAD.join(","))?;
-                    for row in rows {
-                        writeln!(out, "{}", row.map(|cell| csv(&cell)).join(","))?;
-                    }
+                    write_csv(&mut out, &HEAD, rows.into_iter())?;
                 } else {
                     rows.into_iter().for_each(|row| table.row(row));
                     table.write(&mut out, Screen::detect())?;
