@@ -41,13 +41,33 @@ pub(crate) fn notify_python() -> Result<PathBuf> {
     virtual_environment("notify-python", &pins)
 }
 
-/// Debian's Prometheus Alertmanager and amtool: the folder of the two. Who runs as root on Debian gets them installed; their
-/// service is not started.
+/// Debian's Prometheus Alertmanager and amtool: the folder of the two, those of the system or else unpacked from Debian's package.
+/// It is not installed: the package would start a server.
 pub(crate) fn alertmanager() -> Result<PathBuf> {
-    let found = || which("prometheus-alertmanager").filter(|_| which("amtool").is_some());
-    let path =
-        installed_by_apt(&found, "prometheus-alertmanager", "the tests with a real Alertmanager need it")?;
-    Ok(path.parent().map(Path::to_owned).unwrap_or_default())
+    const PACKAGE: &str = "prometheus-alertmanager";
+    if let Some(path) = which(PACKAGE).filter(|_| which("amtool").is_some()) {
+        return Ok(path.parent().map(Path::to_owned).unwrap_or_default());
+    }
+    if which("apt-get").is_none() || which("dpkg-deb").is_none() {
+        return Err(format!("the tests with a real Alertmanager need it: install {PACKAGE} and amtool"));
+    }
+    let folder = folder("alertmanager", &[]);
+    installed(&folder, &|| {
+        let download =
+            || run::show(Command::new("apt-get").current_dir(&folder).args(["download", "-qq", PACKAGE]));
+        if download().is_err() {
+            // Its lists are empty, or old; only root may fetch them.
+            run::show(Command::new("apt-get").args(["update", "-qq"]))?;
+            download()?;
+        }
+        let of_folder = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let mut paths = of_folder.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+        let package = paths.find(|path| path.extension().is_some_and(|extension| extension == "deb"));
+        let package = package
+            .ok_or_else(|| format!("apt-get download {PACKAGE} left nothing in {}", folder.display()))?;
+        run::show(Command::new("dpkg-deb").arg("-x").arg(package).arg(&folder))
+    })?;
+    Ok(folder.join("usr/bin"))
 }
 
 fn virtual_environment(name: &str, pins: &Path) -> Result<PathBuf> {
@@ -121,33 +141,20 @@ pub(crate) fn web(folder: &Path) -> Result<()> {
 /// Debian's Chromium: where it is. Who runs as root on Debian gets it installed.
 pub(crate) fn chromium() -> Result<PathBuf> {
     let found = || ["chromium", "chromium-browser", "google-chrome"].iter().find_map(|name| which(name));
-    installed_by_apt(&found, "chromium", "the browser tests need Chromium")
-}
-
-/// A program that a Debian package brings: where it is. Who runs as root gets the package installed.
-fn installed_by_apt(found: &dyn Fn() -> Option<PathBuf>, package: &str, need: &str) -> Result<PathBuf> {
     if let Some(path) = found() {
         return Ok(path);
     }
-    let remedy = format!("{need}: apt-get install {package}");
+    let remedy = "the browser tests need Chromium: apt-get install chromium";
     let root = run::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
     if !root || which("apt-get").is_none() {
-        return Err(remedy);
+        return Err(remedy.to_owned());
     }
-    println!("installing {package}");
+    println!("installing Chromium");
+    run::show(Command::new("apt-get").args(["update", "-qq"]))?;
     let mut apt = Command::new("apt-get");
-    run::show(apt.args(["update", "-qq"]))?;
-    let mut apt = Command::new("apt-get");
-    // Runlevel 1: services that a package brings are not started.
-    apt.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").args([
-        "install",
-        "-y",
-        "-qq",
-        "--no-install-recommends",
-        package,
-    ]);
-    run::show(&mut apt)?;
-    found().ok_or(remedy)
+    apt.env("DEBIAN_FRONTEND", "noninteractive");
+    run::show(apt.args(["install", "-y", "-qq", "--no-install-recommends", "chromium"]))?;
+    found().ok_or_else(|| remedy.to_owned())
 }
 
 fn which(program: &str) -> Option<PathBuf> {

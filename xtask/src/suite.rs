@@ -63,6 +63,11 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     {
         println!("missing: {remedy}");
     }
+    if chosen(&options).iter().any(|step| step.name == "unit")
+        && let Err(remedy) = packages::alertmanager()
+    {
+        println!("missing: {remedy}");
+    }
     for step in chosen(&options) {
         println!("\n=== {}", step.name);
         let began = Instant::now();

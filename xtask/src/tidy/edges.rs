@@ -24,7 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("threadline-sdk", &[]),
     ("threadline-demo", &["threadline-contract", "threadline-sdk"]),
-    ("threadline-sim", &["threadline-detect", "threadline-model", "threadline-store"]),
+    ("threadline-sim", &["threadline-model", "threadline-store"]),
     ("xtask", &[]),
 ];
 
@@ -42,6 +42,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tokio*", &["threadline", "threadline-demo", "threadline-query", "threadline-sdk"]),
     ("deltalake*", &["threadline-store"]),
     ("object_store*", &["threadline-store"]),
+    ("redb*", &["threadline"]),
+    ("lettre*", &["threadline"]),
 ];
 
 /// What a pure crate may name: nothing that does I/O, starts threads or knows a runtime.
