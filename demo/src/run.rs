@@ -100,12 +100,15 @@ struct Asked(watch::Receiver<u32>);
 impl Asked {
     fn listen() -> Result<Asked> {
         let (sender, receiver) = watch::channel(0);
-        let mut ended = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+        let listen = |kind| signal(kind).map_err(|error| error.to_string());
+        let (mut ended, mut hung_up) = (listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     asked = tokio::signal::ctrl_c() => if asked.is_err() { return },
                     _ = ended.recv() => {}
+                    // Nobody sees a table any more.
+                    _ = hung_up.recv() => sender.send_modify(|times| *times += 1),
                 }
                 sender.send_modify(|times| *times += 1);
             }
