@@ -99,7 +99,8 @@ def ingest(name, result):
     if not found:
         return ""
     blocks = []
-    titles = {"threadline-jsonl": "Threadline, JSON lines", "threadline-otlp": "Threadline, OTLP", **ENGINES}
+    titles = {"threadline-jsonl": "Threadline, JSON lines", "threadline-otlp": "Threadline, OTLP", "threadline-contract": "OTLP, contract and masks on",
+              "threadline-shipped": "OTLP, contract, masks and detection on", **ENGINES}
     for kind in ("logs", "spans"):
         count = result["manifest"][kind]["records" if kind == "logs" else "spans"]
         engines = [engine for engine in titles if kind in found.get(engine, {}) and "failed" not in found[engine][kind]]
@@ -122,6 +123,9 @@ def ingest(name, result):
         blocks.append(f"### {name}: ingest of {kind}\n\n" + table(["", *(titles[engine] for engine in engines)], rows))
     note = ("CPU is counted until sealing, indexing and compaction have come to rest; for chdb until `OPTIMIZE FINAL` is done. Threadline "
             "syncs each batch before it replies, over two connections; the peers read the file themselves, in large blocks.")
+    if "threadline-contract" in found:
+        note += (" Peers check, mask and detect nothing: the first columns are the hub without all that, the others what it costs; "
+                 "with detection the hub has settled when it has read every record.")
     return "\n\n".join([*blocks, note])
 
 

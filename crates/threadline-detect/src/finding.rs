@@ -11,7 +11,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::sigma::rule::Level;
-use threadline_model::id::{SpanId, TraceId};
+use threadline_model::id::{SpanId, TraceId, hex};
 use threadline_model::schema::Table;
 
 /// Event name of a finding's record.
@@ -44,7 +44,7 @@ impl FindingId {
 
 impl fmt::Display for FindingId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 

@@ -4,6 +4,22 @@ use std::fmt;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
+/// Bytes as lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    push_hex(bytes, &mut text);
+    text
+}
+
+/// [`hex`], appended to a text.
+pub fn push_hex(bytes: &[u8], text: &mut String) {
+    text.extend(
+        bytes.iter().flat_map(|byte| {
+            [char::from(HEX[usize::from(byte >> 4)]), char::from(HEX[usize::from(byte & 15)])]
+        }),
+    );
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use arrow_array::{Array, RecordBatch};
 use threadline_model::columns::Batch;
+use threadline_model::id::push_hex;
 use threadline_model::schema::{Table, verdict};
 use threadline_model::value;
 
@@ -154,9 +155,7 @@ fn write_value(kind: &Kind, columns: Batch<'_>, row: usize, out: &mut String) ->
             if row >= ids.len() || ids.is_null(row) {
                 return None;
             }
-            ids.value(row).iter().for_each(|byte| {
-                let _ = write!(out, "{byte:02x}");
-            });
+            push_hex(ids.value(row), out);
         }
         Kind::Severity => {
             let number = i32::try_from(int("severity_number")?).ok()?;

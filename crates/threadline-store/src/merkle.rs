@@ -18,10 +18,10 @@ use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use threadline_model::clock::Rng;
+use threadline_model::id::hex;
 use threadline_model::schema::Table;
 
 use crate::StoreError;
-use crate::sealed::catalogue::hex;
 use crate::sealed::objects::Objects;
 use crate::sha::Messages;
 

@@ -75,7 +75,7 @@ impl Matcher {
         scratch.fit(self);
         scratch.next_record();
         let mut row = Row { row: number, values: Vec::new() };
-        self.reader(batch, table).read(&mut row, &mut scratch);
+        self.reader(batch, table, true).read(&mut row, &mut scratch);
         row
     }
 }

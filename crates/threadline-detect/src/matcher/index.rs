@@ -119,6 +119,16 @@ impl IndexBuilder {
 }
 
 impl FieldIndex {
+    /// Whether no value has any atom: rules keep the field and do not ask for it.
+    pub(crate) fn is_empty(&self) -> bool {
+        let FieldIndex { present, equals, equals_exact, automaton, roles: _, each } = self;
+        present.is_empty()
+            && equals.is_empty()
+            && equals_exact.is_empty()
+            && automaton.is_none()
+            && each.is_empty()
+    }
+
     /// Adds the atoms that hold of a value; some more than once.
     pub(crate) fn find(&self, atoms: &[Atom], text: &str, buffer: &mut String, out: &mut Vec<AtomId>) {
         out.extend_from_slice(&self.present);

@@ -360,6 +360,8 @@ struct Resource<'a> {
 struct Reader<'m, 'a> {
     matcher: &'m Matcher,
     keywords: bool,
+    /// Whether it is asked which rules match; they are known otherwise.
+    marks: bool,
     columns: Vec<(Column<'a>, DictionaryAtoms)>,
     attrs: StrColumn<'a>,
     body_json: Option<StrColumn<'a>>,
@@ -412,7 +414,7 @@ impl Matcher {
         mut found: impl FnMut(&Row<'a>, &[RuleIndex]),
     ) {
         scratch.fit(self);
-        let mut reader = self.reader(batch, table);
+        let mut reader = self.reader(batch, table, true);
         let mut row = Row { row: 0, values: Vec::new() };
         let table_bit = usize::from(table == Table::Spans);
         for number in 0..batch.num_rows() {
@@ -446,24 +448,24 @@ impl Matcher {
         mut each: impl FnMut(&Row<'a>, &[RuleIndex]),
     ) {
         scratch.fit(self);
-        let mut reader = self.reader(batch, table);
+        let mut reader = self.reader(batch, table, false);
         let mut row = Row { row: 0, values: Vec::new() };
         for (number, hits) in (0..batch.num_rows()).zip(hits) {
             row.row = number;
             row.values.clear();
-            scratch.next_record();
             reader.read(&mut row, scratch);
             each(&row, hits);
         }
     }
 
-    fn reader<'a>(&self, batch: &'a RecordBatch, table: Table) -> Reader<'_, 'a> {
+    fn reader<'a>(&self, batch: &'a RecordBatch, table: Table, marks: bool) -> Reader<'_, 'a> {
         let view = Batch::new(batch);
         let keywords = self.keywords.get(usize::from(table == Table::Spans)).copied().unwrap_or(false);
         let columns = record::columns(&self.names, batch, table, keywords);
         Reader {
             matcher: self,
             keywords,
+            marks,
             columns: columns.into_iter().map(|column| (column, DictionaryAtoms::default())).collect(),
             attrs: view.str("attrs"),
             body_json: (table == Table::Logs && batch.column_by_name("body_json").is_some())
@@ -523,12 +525,14 @@ impl Matcher {
         scratch: &mut Scratch,
         out: &mut Vec<AtomId>,
     ) {
-        let text = value.text();
+        let mut text = None;
         let Scratch { memos, buffer, .. } = scratch;
         let mut ask = |field: FieldId| {
             if let (Some(index), Some(memo)) = (self.indexes.get(field as usize), memos.get_mut(field as usize))
+                && !index.is_empty()
             {
-                memo.find(index, &self.atoms, &text, buffer, out);
+                let text = text.get_or_insert_with(|| value.text());
+                memo.find(index, &self.atoms, text, buffer, out);
             }
         };
         if field != KEYWORD {
@@ -555,6 +559,7 @@ impl<'a> Reader<'_, 'a> {
         for (column, known) in &mut self.columns {
             let Some(value) = column.source.get(row.row) else { continue };
             match dictionary_key(&column.source, row.row) {
+                _ if !self.marks => {}
                 Some(key) => {
                     let (start, end) = known.get(matcher, column, key, &value, scratch);
                     for id in known.atoms.get(start as usize..end as usize).unwrap_or_default() {
@@ -567,20 +572,25 @@ impl<'a> Reader<'_, 'a> {
                 row.values.push(Entry { field: column.field, searched: column.keywords, value });
             }
         }
-        let (keywords, reserved) = (self.keywords, self.reserved);
+        let (keywords, reserved, marks) = (self.keywords, self.reserved, self.marks);
+        let mut mark = |field: FieldId, keywords: bool, value: &Val<'_>| {
+            if marks {
+                mark_all(matcher, field, keywords, value, scratch);
+            }
+        };
         // Keywords look at an attribute of whatever name.
         let known = |field: FieldId| if reserved.contains(&Some(field)) { KEYWORD } else { field };
         if let Some(attrs) = self.attrs.get(row.row) {
             record::attributes(&matcher.names, attrs, keywords, &mut |field, value| {
                 let field = known(field);
-                mark_all(matcher, field, keywords, &value, scratch);
+                mark(field, keywords, &value);
                 row.values.push(Entry { field, searched: keywords, value });
             });
         }
         if let Some(body) = self.body_json.as_ref().and_then(|body| body.get(row.row)) {
             record::attributes(&matcher.names, body, false, &mut |field, value| {
                 let field = known(field);
-                mark_all(matcher, field, false, &value, scratch);
+                mark(field, false, &value);
                 row.values.push(Entry { field, searched: false, value });
             });
         }
@@ -589,7 +599,9 @@ impl<'a> Reader<'_, 'a> {
             && row.get(original).is_none()
             && let Some(value) = url(row.get(path), row.get(query))
         {
-            mark_all(matcher, original, false, &value, scratch);
+            if self.marks {
+                mark_all(matcher, original, false, &value, scratch);
+            }
             row.values.push(Entry { field: original, searched: false, value });
         }
     }
@@ -601,7 +613,7 @@ impl<'a> Reader<'_, 'a> {
         if self.resources.len() <= key {
             self.resources.resize_with(key + 1, || None);
         }
-        let (matcher, reserved) = (self.matcher, self.reserved);
+        let (matcher, reserved, marks) = (self.matcher, self.reserved, self.marks);
         let Some(slot) = self.resources.get_mut(key) else { return };
         let resource = slot.get_or_insert_with(|| {
             let mut resource = Resource { values: Vec::new(), atoms: Vec::new() };
@@ -610,7 +622,9 @@ impl<'a> Reader<'_, 'a> {
                 if reserved.contains(&Some(field)) {
                     return;
                 }
-                matcher.find(field, false, &value, scratch, &mut resource.atoms);
+                if marks {
+                    matcher.find(field, false, &value, scratch, &mut resource.atoms);
+                }
                 resource.values.push(Entry { field, searched: false, value });
             });
             resource

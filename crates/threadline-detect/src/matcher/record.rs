@@ -15,6 +15,7 @@ use arrow_array::{Array, BooleanArray, FixedSizeBinaryArray, Float64Array, Recor
 use arrow_schema::DataType;
 use rustc_hash::FxHashMap;
 use threadline_model::columns::{Batch, IntColumn, StrColumn};
+use threadline_model::id::hex;
 use threadline_model::schema::Table;
 use threadline_model::value::{self, Raw};
 
@@ -97,7 +98,7 @@ impl Val<'_> {
             Val::Int(int) => Cow::Owned(int.to_string()),
             Val::Double(double) => Cow::Owned(text::number_text(*double)),
             Val::Bool(value) => Cow::Borrowed(if *value { "true" } else { "false" }),
-            Val::Id(bytes) => Cow::Owned(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+            Val::Id(bytes) => Cow::Owned(hex(bytes)),
         }
     }
 

@@ -19,7 +19,7 @@ use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
-use threadline_model::id::{SpanId, TraceId};
+use threadline_model::id::{SpanId, TraceId, push_hex};
 use threadline_model::schema::Table;
 
 use crate::field::FieldReader;
@@ -321,7 +321,6 @@ impl ScalarUDFImpl for Hex {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        use std::fmt::Write as _;
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let Some(ids) = arrays.first().and_then(|array| array.as_fixed_size_binary_opt()) else {
             return Ok(ColumnarValue::Array(new_null_array(&DataType::Utf8, args.number_rows)));
@@ -334,9 +333,7 @@ impl ScalarUDFImpl for Hex {
                 continue;
             }
             text.clear();
-            ids.value(row).iter().for_each(|byte| {
-                let _ = write!(text, "{byte:02x}");
-            });
+            push_hex(ids.value(row), &mut text);
             out.append_value(&text);
         }
         Ok(ColumnarValue::Array(Arc::new(out.finish())))

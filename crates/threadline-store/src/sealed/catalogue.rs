@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use threadline_model::id::hex;
 use threadline_model::schema::{Layout, Table};
 
 use crate::StoreError;
@@ -188,11 +189,6 @@ pub(crate) fn meta_of(
     };
     let head = HeadPlace::parse(tag(TAG_HEAD)?).ok_or_else(|| bad(TAG_HEAD))?;
     Ok((meta, services, head))
-}
-
-/// Lower-case hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {

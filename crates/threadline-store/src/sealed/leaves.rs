@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use threadline_model::id::hex;
 use threadline_model::schema::Table;
 
 use crate::merkle::Leaf;
-use crate::sealed::catalogue::{TAG_ROOT, TAG_ROWS, TAG_SEQ, TAG_SHA256, hex};
+use crate::sealed::catalogue::{TAG_ROOT, TAG_ROWS, TAG_SEQ, TAG_SHA256};
 use crate::table_log::{Action, Add, Operation, Remove};
 
 /// Tag of a `remove`: rows that were deleted with the file.

@@ -43,6 +43,7 @@ use arrow_array::types::Int64Type;
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_schema::SchemaRef;
 use arrow_select::filter::filter_record_batch;
+use threadline_model::id::hex;
 use threadline_model::schema::{Layout, Table};
 
 use crate::compact::is_draft;
@@ -50,7 +51,7 @@ use crate::merkle::MerkleLog;
 use crate::table_log::{Action, Commit, Operation, TableLog, Txn, table_folder};
 use crate::{Env, Options, StoreError, quarantine};
 use cache::Cache;
-use catalogue::{Catalogue, TAG_KEYS, TableCatalogue, add_of, hex, hour_text, meta_of};
+use catalogue::{Catalogue, TAG_KEYS, TableCatalogue, add_of, hour_text, meta_of};
 use keys::KeyCounts;
 use leaves::leaves_of;
 use objects::Objects;

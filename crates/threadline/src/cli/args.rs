@@ -20,6 +20,21 @@ pub(super) struct SourceArgs {
     pub(super) data: Option<PathBuf>,
 }
 
+/// Which records are asked for, where a search cannot say it.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(super) struct ScopeArgs {
+    /// With records in quarantine, which are left out otherwise.
+    #[arg(long)]
+    pub(super) quarantined: bool,
+}
+
+impl ScopeArgs {
+    /// As parameters of a request.
+    pub(super) fn pairs(self) -> Option<(&'static str, String)> {
+        self.quarantined.then(|| ("quarantined", "1".to_owned()))
+    }
+}
+
 /// A range of event times.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct RangeArgs {

@@ -21,7 +21,7 @@ use threadline_model::schema::{Layout, Table as Rows};
 
 use super::args::{Format, OutputArgs, Screen, SettingArgs, SourceArgs};
 use super::failure::Failure;
-use super::output::{Table, printable};
+use super::output::{Table, for_stdout, printable};
 use super::source::{Source, decode};
 use crate::contract::registry;
 use crate::import::otlp_lines::{Parts, request};
@@ -467,7 +467,7 @@ impl Score {
         let document = source.document("/api/v1/contract/score", &[])?;
         let mut out = std::io::stdout().lock();
         if matches!(self.output.output, Format::Json | Format::Ndjson) {
-            writeln!(out, "{}", document.trim_end())?;
+            writeln!(out, "{}", for_stdout(document.trim_end()))?;
             return Ok(ExitCode::SUCCESS);
         }
         let answer: Value = decode(&document)?;

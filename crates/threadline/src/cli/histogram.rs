@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::args::{Format, OutputArgs, Screen};
 use super::failure::Failure;
-use super::output::{Paint, csv, printable};
+use super::output::{Paint, csv, for_stdout, printable};
 use super::search::found_code;
 use super::source::{Pairs, Source, decode};
 use crate::import::summary::grouped;
@@ -30,8 +30,8 @@ pub(super) fn show(source: &Source, pairs: Pairs<'_>, output: OutputArgs) -> Res
     let total: u64 = buckets.iter().map(|bucket| bucket.1).sum();
     let zone = if output.utc { TimeZone::UTC } else { TimeZone::system() };
     let text = match output.output {
-        Format::Json | Format::Ndjson => format!("{}\n", document.trim_end()),
-        Format::Csv => to_csv(&buckets),
+        Format::Json | Format::Ndjson => format!("{}\n", for_stdout(document.trim_end())),
+        Format::Csv => for_stdout(&to_csv(&buckets)).into_owned(),
         Format::Table => to_bars(&buckets, &zone, Screen::detect()),
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;

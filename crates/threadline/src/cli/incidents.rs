@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::access::HubArgs;
 use super::args::{Format, OutputArgs, Screen};
 use super::failure::Failure;
-use super::output::{Paint, Table, list, printable, rows, text};
+use super::output::{Paint, Table, for_stdout, list, printable, rows, text};
 use super::source::{Source, decode};
 
 #[derive(Debug, Args)]
@@ -254,7 +254,7 @@ impl List {
         let answer: Value = decode(&document)?;
         let incidents = list(&answer, "incidents");
         match self.output.output {
-            Format::Json => writeln!(std::io::stdout().lock(), "{}", document.trim_end())?,
+            Format::Json => writeln!(std::io::stdout().lock(), "{}", for_stdout(document.trim_end()))?,
             Format::Table => {
                 let screen = Screen::detect();
                 let mut out = std::io::stdout().lock();
@@ -290,7 +290,7 @@ impl One {
         let document = Source::hub(&self.hub)?.document(&self.path(), &[])?;
         let mut out = std::io::stdout().lock();
         if self.output.output != Format::Table {
-            writeln!(out, "{}", document.trim_end())?;
+            writeln!(out, "{}", for_stdout(document.trim_end()))?;
             return Ok(ExitCode::SUCCESS);
         }
         let incident: Value = decode(&document)?;
@@ -306,7 +306,7 @@ impl One {
         source.post(&format!("{}/{act}", self.path()), body)?.read_to_string(&mut document)?;
         let mut out = std::io::stdout().lock();
         if self.output.output != Format::Table {
-            writeln!(out, "{}", document.trim_end())?;
+            writeln!(out, "{}", for_stdout(document.trim_end()))?;
             return Ok(ExitCode::SUCCESS);
         }
         let incident: Value = decode(&document)?;
@@ -325,7 +325,7 @@ impl One {
         let mut out = std::io::stdout().lock();
         match self.output.output {
             Format::Table => writeln!(out, "silence {} has ended", self.id)?,
-            _ => writeln!(out, "{}", document.trim_end())?,
+            _ => writeln!(out, "{}", for_stdout(document.trim_end()))?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -424,7 +424,7 @@ impl Silence {
         source.post(path, &body)?.read_to_string(&mut document)?;
         let mut out = std::io::stdout().lock();
         if self.output.output != Format::Table {
-            writeln!(out, "{}", document.trim_end())?;
+            writeln!(out, "{}", for_stdout(document.trim_end()))?;
             return Ok(ExitCode::SUCCESS);
         }
         let answer: Value = decode(&document)?;
@@ -448,7 +448,7 @@ impl Silences {
         let answer: Value = decode(&document)?;
         let silences = list(&answer, "silences");
         match self.output.output {
-            Format::Json => writeln!(std::io::stdout().lock(), "{}", document.trim_end())?,
+            Format::Json => writeln!(std::io::stdout().lock(), "{}", for_stdout(document.trim_end()))?,
             Format::Table => {
                 let mut table = Table::new(&["no", "matchers", "from", "until", "author", "comment"]);
                 for one in &silences {
@@ -468,7 +468,7 @@ impl Report {
         let source = Source::hub(&self.hub)?;
         let path = format!("/api/v1/incidents/{}/report", self.id);
         let document = source.document(&path, &[("format", name(self.format))])?;
-        writeln!(std::io::stdout().lock(), "{}", document.trim_end())?;
+        writeln!(std::io::stdout().lock(), "{}", for_stdout(document.trim_end()))?;
         Ok(ExitCode::SUCCESS)
     }
 }

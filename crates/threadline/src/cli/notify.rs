@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::access::HubArgs;
 use super::args::{Format, OutputArgs, Screen};
 use super::failure::Failure;
-use super::output::{self, Table, list, printable, text};
+use super::output::{self, Table, for_stdout, list, printable, text};
 use super::source::{Source, decode, encode};
 
 #[derive(Debug, Args)]
@@ -94,7 +94,7 @@ fn show(document: &str, of: &str, head: &[&str], output: OutputArgs) -> Result<E
     let answer: Value = decode(document)?;
     let rows = list(&answer, of);
     match output.output {
-        Format::Json => writeln!(std::io::stdout().lock(), "{}", document.trim_end())?,
+        Format::Json => writeln!(std::io::stdout().lock(), "{}", for_stdout(document.trim_end()))?,
         Format::Table => {
             let mut out = std::io::stdout().lock();
             let mut table = Table::new(head);

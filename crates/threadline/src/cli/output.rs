@@ -1,5 +1,6 @@
-//! Rows as text: lines for people, aligned tables, JSON, CSV. Machine formats pass values on uncut.
+//! Rows as text: lines for people, aligned tables, JSON, CSV. Machine formats pass values on uncut; on a terminal they are tamed.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write};
 
@@ -75,16 +76,46 @@ pub(super) fn printable(text: &str) -> String {
             '\n' => out.push('⏎'),
             '\t' => out.push(' '),
             '\r' => {}
-            // Beside the C0 and C1 controls those that reorder text (Unicode TR 9).
-            c if c.is_control()
-                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}') =>
-            {
-                out.extend(c.escape_unicode());
-            }
+            c if is_wild(c) => out.extend(c.escape_unicode()),
             c => out.push(c),
         }
     }
     out
+}
+
+/// Whether a terminal would obey a character instead of showing it: the C0 and C1 controls, and what reorders or breaks lines of text
+/// (Unicode TR 9).
+fn is_wild(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A line of JSON or CSV as a terminal may have it: wild characters as JSON writes them, so that JSON stays what it is.
+fn tamed(line: &str) -> Cow<'_, str> {
+    let wild = |c: char| is_wild(c) && !matches!(c, '\n' | '\t');
+    if !line.contains(wild) {
+        return Cow::Borrowed(line);
+    }
+    let mut out = String::with_capacity(line.len() + 16);
+    for c in line.chars() {
+        if wild(c) {
+            // All of them are in the first plane.
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Text of a machine format: as it is for machines, tamed for a terminal.
+fn safe(screen: Screen, text: &str) -> Cow<'_, str> {
+    if screen.width.is_some() { tamed(text) } else { Cow::Borrowed(text) }
+}
+
+/// [`safe`] for standard output.
+pub(super) fn for_stdout(text: &str) -> Cow<'_, str> {
+    safe(Screen::detect(), text)
 }
 
 /// Cuts text to a width, with `…` where something is missing.
@@ -234,9 +265,9 @@ impl<'a> RowWriter<'a> {
     pub(super) fn row(&mut self, line: &str) -> Result<(), Failure> {
         self.rows += 1;
         match (self.format, self.line) {
-            (Format::Ndjson, _) => writeln!(self.out, "{line}")?,
+            (Format::Ndjson, _) => writeln!(self.out, "{}", safe(self.screen, line))?,
             (Format::Json, _) => {
-                write!(self.out, "{}{line}", if self.rows == 1 { "[\n" } else { ",\n" })?;
+                write!(self.out, "{}{}", if self.rows == 1 { "[\n" } else { ",\n" }, safe(self.screen, line))?;
             }
             (Format::Table, Some(show)) => writeln!(self.out, "{}", show(&Row::parse(line)?, self.screen))?,
             (Format::Table, None) => {
@@ -258,7 +289,7 @@ impl<'a> RowWriter<'a> {
                 }
                 let row = Row::parse(line)?;
                 let cells: Vec<String> = self.columns.iter().map(|name| csv(&row.text(name))).collect();
-                writeln!(self.out, "{}", cells.join(","))?;
+                writeln!(self.out, "{}", safe(self.screen, &cells.join(",")))?;
             }
         }
         Ok(())
@@ -308,7 +339,7 @@ impl<'a> RowWriter<'a> {
         writeln!(self.out, "{}", head.join(","))?;
         for row in self.kept.drain(..) {
             let cells: Vec<String> = names.iter().map(|name| csv(&row.text(name))).collect();
-            writeln!(self.out, "{}", cells.join(","))?;
+            writeln!(self.out, "{}", safe(self.screen, &cells.join(",")))?;
         }
         Ok(())
     }
@@ -333,7 +364,7 @@ pub(super) fn write_csv<const N: usize>(
 ) -> io::Result<()> {
     writeln!(out, "{}", head.join(","))?;
     for row in rows {
-        writeln!(out, "{}", row.map(|cell| csv(&cell)).join(","))?;
+        writeln!(out, "{}", for_stdout(&row.map(|cell| csv(&cell)).join(",")))?;
     }
     Ok(())
 }
@@ -405,6 +436,24 @@ mod tests {
             (Format::Table, &[], &[], String::new()),
         ] {
             assert_eq!(written(format, columns, lines), want, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn machine_formats_are_tame_on_a_terminal_only() {
+        let line = "{\"body\":\"a\u{9b}31m\u{202e}b\",\"n\":\"\\u001b[31m\"}";
+        for (format, width, want) in [
+            (Format::Ndjson, None, format!("{line}\n")),
+            (Format::Ndjson, Some(80), "{\"body\":\"a\\u009b31m\\u202eb\",\"n\":\"\\u001b[31m\"}\n".to_owned()),
+            (Format::Csv, None, "body,n\na\u{9b}31m\u{202e}b,\u{1b}[31m\n".to_owned()),
+            (Format::Csv, Some(80), "body,n\na\\u009b31m\\u202eb,\\u001b[31m\n".to_owned()),
+        ] {
+            let mut out = Vec::new();
+            let screen = Screen { width, colour: false };
+            let mut writer = RowWriter::new(Box::new(&mut out), format, screen, None, &[]);
+            writer.row(line).unwrap();
+            writer.end().unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), want, "{format:?} {width:?}");
         }
     }
 

@@ -12,7 +12,7 @@ use threadline_model::schema::Table as Rows;
 
 use super::args::{Format, OutputArgs, RangeArgs, Screen, SourceArgs};
 use super::failure::Failure;
-use super::output::{Table, list, printable, rows, text, write_csv};
+use super::output::{Table, for_stdout, list, printable, rows, text, write_csv};
 use super::source::{Source, decode};
 use crate::detection::{Loaded, compile, pack, read_files};
 
@@ -155,7 +155,7 @@ impl List {
         let mut table = Table::new(&LIST_HEAD);
         let cells = |rule| ["level", "title", "findings", "last", "id"].map(|name| text(rule, name));
         match self.output.output {
-            Format::Json => writeln!(out, "{}", document.trim_end())?,
+            Format::Json => writeln!(out, "{}", for_stdout(document.trim_end()))?,
             Format::Table => {
                 rules.iter().map(cells).for_each(|row| table.row(row));
                 table.write(&mut out, Screen::detect())?;
@@ -428,7 +428,7 @@ impl Backtest {
         let mut table = Table::new(&BACKTEST_HEAD);
         let cells = |finding| ["time", "level", "title", "explanation"].map(|name| text(finding, name));
         match self.output.output {
-            Format::Json => writeln!(out, "{}", document.trim_end())?,
+            Format::Json => writeln!(out, "{}", for_stdout(document.trim_end()))?,
             format @ (Format::Ndjson | Format::Csv) => {
                 drop(out);
                 rows(&findings, format)?;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::args::{Format, OutputArgs, RangeArgs, Screen, SourceArgs};
+use super::args::{Format, OutputArgs, RangeArgs, ScopeArgs, Screen, SourceArgs};
 use super::failure::Failure;
-use super::output::RowWriter;
+use super::output::{RowWriter, for_stdout};
 use super::search::found_code;
 use super::source::{Source, decode};
 use super::trace::options;
@@ -18,6 +18,8 @@ pub(super) struct Services {
     #[command(flatten)]
     range: RangeArgs,
     #[command(flatten)]
+    scope: ScopeArgs,
+    #[command(flatten)]
     source: SourceArgs,
     #[command(flatten)]
     output: OutputArgs,
@@ -26,11 +28,13 @@ pub(super) struct Services {
 impl Services {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let source = Source::open(&self.source)?;
-        let document = source.document("/api/v1/services", &self.range.pairs())?;
+        let mut pairs = self.range.pairs();
+        pairs.extend(self.scope.pairs());
+        let document = source.document("/api/v1/services", &pairs)?;
         let services: ServicesWire = decode(&document)?;
         let mut out = std::io::stdout().lock();
         match self.output.output {
-            Format::Json => writeln!(out, "{}", document.trim_end())?,
+            Format::Json => writeln!(out, "{}", for_stdout(document.trim_end()))?,
             Format::Table => out.write_all(render_services(&services, &options(true, false)).as_bytes())?,
             format => {
                 // Only the services are rows; who calls whom is in -o json.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::args::{OutputArgs, RangeArgs, Screen, SourceArgs};
+use super::args::{OutputArgs, RangeArgs, ScopeArgs, Screen, SourceArgs};
 use super::failure::Failure;
 use super::output::RowWriter;
 use super::search::found_code;
@@ -19,6 +19,8 @@ const STATEMENT_BYTES_MAX: u64 = 1 << 20;
 pub(super) struct Sql {
     /// The statement; `-` reads it from standard input.
     statement: String,
+    #[command(flatten)]
+    scope: ScopeArgs,
     #[command(flatten)]
     range: RangeArgs,
     #[command(flatten)]
@@ -39,6 +41,9 @@ impl Sql {
         request.insert("query".to_owned(), statement.into());
         request
             .extend(self.range.pairs().into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))));
+        if self.scope.quarantined {
+            request.insert("quarantined".to_owned(), true.into());
+        }
         let answer = source.post("/api/v1/sql", &Value::Object(request))?;
         let out = Box::new(std::io::BufWriter::new(std::io::stdout().lock()));
         let mut writer = RowWriter::new(out, self.output.output, Screen::detect(), None, &[]);

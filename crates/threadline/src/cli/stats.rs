@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::args::{Format, OutputArgs, Screen, SourceArgs};
 use super::failure::Failure;
-use super::output::Table;
+use super::output::{Table, for_stdout};
 use super::source::{Source, decode};
 
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ impl Stats {
         let document = source.document("/api/v1/stats", &[])?;
         let mut out = std::io::stdout().lock();
         match self.output.output {
-            Format::Json | Format::Ndjson => writeln!(out, "{}", document.trim_end())?,
+            Format::Json | Format::Ndjson => writeln!(out, "{}", for_stdout(document.trim_end()))?,
             Format::Table | Format::Csv => {
                 let csv = self.output.output == Format::Csv;
                 let mut rows = Vec::new();
@@ -36,7 +36,8 @@ impl Stats {
                 }
                 for (name, value) in rows {
                     if csv {
-                        writeln!(out, "{},{}", super::output::csv(&name), super::output::csv(&value))?;
+                        let line = format!("{},{}", super::output::csv(&name), super::output::csv(&value));
+                        writeln!(out, "{}", for_stdout(&line))?;
                     } else {
                         table.row([name, value]);
                     }

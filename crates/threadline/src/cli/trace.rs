@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::args::{Format, OutputArgs, Screen, SourceArgs};
+use super::args::{Format, OutputArgs, ScopeArgs, Screen, SourceArgs};
 use super::failure::Failure;
+use super::output::for_stdout;
 use super::source::{Source, decode, encode};
 use crate::trace_view::{RenderOptions, TraceWire, render_trace};
 
@@ -21,6 +22,8 @@ pub(super) struct Trace {
     /// With ids, instances and attributes of every span.
     #[arg(short, long)]
     verbose: bool,
+    #[command(flatten)]
+    scope: ScopeArgs,
     #[command(flatten)]
     source: SourceArgs,
     #[command(flatten)]
@@ -37,9 +40,9 @@ impl Trace {
         let source = Source::open(&self.source)?;
         let mut path = "/api/v1/traces/".to_owned();
         encode(&mut path, id);
-        let document = source.document(&path, &[])?;
+        let document = source.document(&path, &Vec::from_iter(self.scope.pairs()))?;
         let text = match self.output.output {
-            Format::Json | Format::Ndjson => format!("{}\n", document.trim_end()),
+            Format::Json | Format::Ndjson => format!("{}\n", for_stdout(document.trim_end())),
             Format::Csv => return Err(Failure::Usage("a trace is no table: use -o json".to_owned())),
             Format::Table => {
                 let trace: TraceWire = decode(&document)?;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::args::{Format, OutputArgs, RangeArgs, Screen, SourceArgs};
+use super::args::{Format, OutputArgs, RangeArgs, ScopeArgs, Screen, SourceArgs};
 use super::failure::Failure;
-use super::output::RowWriter;
+use super::output::{RowWriter, for_stdout};
 use super::search::found_code;
 use super::source::{Source, decode};
 use super::trace::options;
@@ -35,6 +35,8 @@ pub(super) struct Traces {
     status: Option<Status>,
     #[command(flatten)]
     range: RangeArgs,
+    #[command(flatten)]
+    scope: ScopeArgs,
     /// Traces at most.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     limit: u16,
@@ -72,11 +74,12 @@ impl Traces {
         let mut pairs = vec![("limit", self.limit.to_string())];
         pairs.extend(given.into_iter().filter_map(|(name, value)| Some((name, value?))));
         pairs.extend(self.range.pairs());
+        pairs.extend(self.scope.pairs());
         let document = source.document("/api/v1/traces", &pairs)?;
         let traces: TracesWire = decode(&document)?;
         let mut out = std::io::stdout().lock();
         match self.output.output {
-            Format::Json => writeln!(out, "{}", document.trim_end())?,
+            Format::Json => writeln!(out, "{}", for_stdout(document.trim_end()))?,
             Format::Table => out.write_all(render_traces(&traces, &options(true, false)).as_bytes())?,
             format => {
                 let mut writer = RowWriter::new(Box::new(out), format, Screen::detect(), None, &[]);

@@ -36,6 +36,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use sha2::{Digest as _, Sha256};
+use threadline_model::id::hex;
 use threadline_model::sender::Sender;
 use threadline_query::lang::Network;
 use threadline_store::Env;
@@ -394,7 +395,7 @@ impl Door {
     /// A keyed hash of what was shown as a token, to tell tokens apart that are not known.
     fn hash_of(&self, shown: &[u8]) -> String {
         let hash = Sha256::new().chain_update(self.hash_key).chain_update(shown).finalize();
-        hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hex(hash.get(..8).unwrap_or(&hash))
     }
 
     fn reject(&self, unknown: &Unknown, peer: &Peer, asked: &Asked) -> Refused {

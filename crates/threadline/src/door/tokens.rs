@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use threadline_model::clock::Rng;
+use threadline_model::id::hex;
 
 use super::pattern::PATTERN_BYTES_MAX;
 use super::roles::{Role, Roles};
@@ -195,7 +196,7 @@ impl Tokens {
         let (mut id, mut secret) = ([0; ID_BYTES], [0; SECRET_BYTES]);
         rng.fill(&mut id);
         rng.fill(&mut secret);
-        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = hex(&id);
         let secret = URL_SAFE_NO_PAD.encode(secret);
         let NewToken { name, roles, services, expires_us } = new;
         let digest = digest(&secret);
@@ -307,7 +308,7 @@ impl Entry {
             name: token.name.clone(),
             roles: token.roles.iter().map(|role| role.name().to_owned()).collect(),
             services: token.services.clone(),
-            sha256: token.digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: hex(&token.digest),
             created: write_time(token.created_us),
             expires: token.expires_us.map(write_time),
             revoked: token.revoked_us.map(write_time),
