@@ -2,7 +2,9 @@
 //! nothing of it is lost or doubled by a kill.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
@@ -16,7 +18,7 @@ use threadline_model::value::Value;
 use threadline_store::{Append, BatchId};
 
 use crate::hub::{START_NS, attribute, deliver, settings, spans};
-use crate::process::{Process, threadline as command};
+use crate::process::{Process, skip, threadline as command};
 
 /// How long something that should happen soon may take, on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -382,6 +384,59 @@ fn people_work_with_incidents_and_silences() {
     let end = || crate::hub::send("DELETE", hub.addresses().api, "/api/v1/silences/1", &[], b"").status;
     assert_eq!((end(), end()), (200, 404));
     hub.shutdown().unwrap();
+}
+
+#[test]
+fn a_report_is_a_detection_finding_by_the_models_of_others() {
+    let Ok(python) = std::env::var("THREADLINE_TEST_OCSF_PYTHON") else {
+        let why = "THREADLINE_TEST_OCSF_PYTHON names no Python; `cargo xtask test` installs it";
+        return skip("the models of OCSF", why);
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let hub = start(folder.path());
+    find(&hub, 1, &[("entity.client.address", "192.0.2.7"), ("entity.user.id", "ann")]);
+    incident(&hub, 1);
+    let report = || get(&hub, "/api/v1/incidents/1/report?format=ocsf");
+    let mut reports = vec![report()];
+    for act in ["acknowledge", "resolve"] {
+        assert_eq!(post(&hub, &format!("/api/v1/incidents/1/{act}"), &json!({})).0, 200);
+        reports.push(report());
+    }
+    // What is none is found to be none.
+    let mut wrong = report();
+    wrong["severity_id"] = json!("high");
+    wrong["finding_info"].as_object_mut().unwrap().remove("title");
+    reports.push(wrong);
+    hub.shutdown().unwrap();
+
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ocsf/validate.py");
+    let mut validate = Command::new(&python);
+    let validate = validate.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut validate = validate.spawn().unwrap();
+    let mut input = validate.stdin.take().unwrap();
+    reports.iter().for_each(|report| writeln!(input, "{report}").unwrap());
+    drop(input);
+    let output = validate.wait_with_output().unwrap();
+    let said: Vec<Json> = output
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect();
+    let read = |activity: &str, status: &str| {
+        json!({
+            "class": 2004, "type": activity, "activity": activity, "status": status, "severity": "High",
+            "title": "Many failed logins", "observables": ["IP_Address", "User_Name"],
+        })
+    };
+    let want = [read("Create", "New"), read("Update", "InProgress"), read("Close", "Resolved")];
+    assert_eq!(said.get(..3), Some(&want[..]), "{said:?}");
+    let of: Vec<&str> = said[3]["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| one.as_str()?.split(':').next())
+        .collect();
+    assert_eq!(of, ["severity_id", "finding_info.title"], "{said:?}");
 }
 
 #[test]
