@@ -177,7 +177,7 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
     );
     let writer = writer.map_err(StartError::Threads)?;
     // Before detection: what it finds from now on is seen.
-    let incidents = Incidents::start(&settings, &store, &env).map_err(StartError::Threads)?;
+    let incidents = Incidents::start(&settings, &store, &env, &gatekeeper).map_err(StartError::Threads)?;
     let notifier = tell(&settings, &incidents, &store, &env);
     let detection = Detection::start(&settings, &store, &env).map_err(StartError::Threads)?;
 
