@@ -1,11 +1,12 @@
 //! The contract of a hub: read from its folder, and who checks records by it. What the rules are is the contract crate's.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use threadline_contract::registry::{File, Layer, Registry, base_layers, load};
 use threadline_contract::score::Board;
-use threadline_contract::{Contract, Guard, Policy};
+use threadline_contract::{Contract, Guard, Policy, secrets};
 use threadline_model::inspect::{Inspector, Unchecked};
 
 use crate::settings::Settings;
@@ -61,6 +62,11 @@ impl Gatekeeper {
     /// What was counted.
     pub(crate) fn board(&self) -> &Board {
         &self.board
+    }
+
+    /// A text that somebody typed, with masks in the place of secrets.
+    pub(crate) fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.policy.mask { secrets::masked(text) } else { Cow::Borrowed(text) }
     }
 
     /// An inspector for one request.

@@ -7,6 +7,7 @@
 mod patterns;
 mod scan;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::rules::Rule;
@@ -120,6 +121,11 @@ pub(crate) fn redact(text: &str, json: bool, secret_key: &dyn Fn(&str) -> bool) 
     }
     out.push_str(text.get(at..).unwrap_or_default());
     Some((out, bits))
+}
+
+/// A plain text with masks in the place of secrets.
+pub fn masked(text: &str) -> Cow<'_, str> {
+    redact(text, false, &|_| false).map_or(Cow::Borrowed(text), |(text, _)| Cow::Owned(text))
 }
 
 /// Whether a JSON text has a member that is a secret by its key.

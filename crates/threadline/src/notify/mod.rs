@@ -42,6 +42,7 @@ use threadline_model::schema::Table;
 use threadline_model::yaml::Node;
 use threadline_store::{Append, AppendError, Env, Store};
 
+use crate::contract::Gatekeeper;
 use config::Broken;
 pub(crate) use notice::{Kind, Notice};
 use outbox::OutboxError;
@@ -105,6 +106,7 @@ pub(crate) struct Shared {
     store: Store,
     env: Env,
     bell: Bell,
+    gatekeeper: Gatekeeper,
     /// The hub's id and its name.
     hub_id: String,
     hub: String,
@@ -384,6 +386,7 @@ impl Notifier {
         env: Env,
         bell: Bell,
         hub: &str,
+        gatekeeper: Gatekeeper,
         source: Option<Source>,
     ) -> Result<Notifier, Box<dyn std::error::Error + Send + Sync>> {
         let mut fresh_id = [0; 16];
@@ -392,7 +395,8 @@ impl Notifier {
         let shared = Arc::new(Shared {
             hub_id: outbox::hub_id(&db)?,
             hub: hub.to_owned(),
-            posted: PostedAlerts::open(Arc::clone(&db))?,
+            posted: PostedAlerts::open(Arc::clone(&db), gatekeeper.clone())?,
+            gatekeeper,
             db,
             store,
             env,
@@ -509,7 +513,8 @@ fn keep_outcomes(shared: &Shared) -> Result<(), OutboxError> {
         let mut kept = Vec::new();
         for (number, outcome) in &outcomes {
             let id = record::id(&shared.hub_id, *number);
-            match record::batch(&shared.store, outcome, shared.env.clock.now_us()) {
+            let mut inspector = shared.gatekeeper.inspector();
+            match record::batch(&shared.store, inspector.as_mut(), outcome, shared.env.clock.now_us()) {
                 Ok(Some(batch)) => {
                     match shared.store.append_wait(Append { table: Table::Logs, id, batch }) {
                         Ok(_) => {}

@@ -78,7 +78,8 @@ impl Place {
 
     fn start(&self, db: &Arc<Database>, receivers: &[Receiver]) -> Notifier {
         let (store, env) = (self.store.clone(), self.env.clone());
-        let notifier = Notifier::start(Arc::clone(db), store, env, self.bell.clone(), "hub-1", None).unwrap();
+        let (db, bell, gatekeeper) = (Arc::clone(db), self.bell.clone(), Gatekeeper::default());
+        let notifier = Notifier::start(db, store, env, bell, "hub-1", gatekeeper, None).unwrap();
         notifier.shared.configure(receivers.to_vec()).unwrap();
         notifier
     }
