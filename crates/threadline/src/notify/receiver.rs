@@ -139,3 +139,37 @@ impl Sender {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use threadline_detect::incident::Reason;
+
+    use super::*;
+    use crate::notify::target::tests::{receiver, targets};
+    use crate::notify::testing::notice;
+
+    #[test]
+    fn authorities_are_read_at_each_attempt() {
+        let folder = tempfile::tempdir().unwrap();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let target = targets(&format!("https://{closed}"), folder.path()).remove(0);
+        let ca = folder.path().join("ca.pem");
+        let receiver = Receiver { ca: Some(ca.clone()), ..receiver("r", target) };
+        let told = notice("r", 1, Reason::Trigger, 1);
+        let mut sender = Sender::new(receiver.clone());
+        let mut send = || sender.send(&receiver.telling(&told, "id", 5, None));
+        let params = CertificateParams::new(vec!["ca".to_owned()]).unwrap();
+        let pem = params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+        for (text, want) in [
+            (None, "cannot read"),
+            (Some("garbage"), "no certificate"),
+            (Some(pem.as_str()), "cannot be connected to"),
+            (Some("garbage"), "no certificate"),
+        ] {
+            text.into_iter().for_each(|text| std::fs::write(&ca, text).unwrap());
+            let answer = send();
+            assert!(answer.said().contains(want), "{want}: {answer:?}");
+        }
+    }
+}
