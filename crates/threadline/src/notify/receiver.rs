@@ -164,7 +164,7 @@ mod tests {
         for (text, want) in [
             (None, "cannot read"),
             (Some("garbage"), "no certificate"),
-            (Some(pem.as_str()), "cannot be connected to"),
+            (Some(pem.as_str()), "the connection failed"),
             (Some("garbage"), "no certificate"),
         ] {
             text.into_iter().for_each(|text| std::fs::write(&ca, text).unwrap());

@@ -369,7 +369,7 @@ fn a_receiver_that_is_taken_out_and_put_back_waits_for_its_attempt() {
 fn a_target_that_says_what_it_was_sent_is_told_on_without_secrets() {
     let place = Place::new();
     let db = place.db();
-    let secrets = ["s3cr3t-of-targets", "bTNjcjN0LW9mLXdlYmhvb2tzLXllcw=="];
+    let secrets = ["s3cr3t-of-targets", "czNjcjN0LW9mLWFsbC13ZWJob29rcy15"];
     let file = |name: &str, text: &str| {
         let path = place.folder.path().join(name);
         std::fs::write(&path, text).unwrap();
