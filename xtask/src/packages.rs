@@ -41,6 +41,12 @@ pub(crate) fn notify_python() -> Result<PathBuf> {
     virtual_environment("notify-python", &pins)
 }
 
+/// A Python with models of OCSF's classes, `tests/ocsf/requirements.txt`: the interpreter's path.
+pub(crate) fn ocsf_python() -> Result<PathBuf> {
+    let pins = crate::root().join("crates/threadline/tests/ocsf/requirements.txt");
+    virtual_environment("ocsf-python", &pins)
+}
+
 /// Debian's Prometheus Alertmanager and amtool: the folder of the two. Who runs as root on Debian gets them installed; their
 /// service is not started.
 pub(crate) fn alertmanager() -> Result<PathBuf> {

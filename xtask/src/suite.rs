@@ -217,6 +217,10 @@ fn unit(options: &Options) -> Result<Counts> {
         Ok(python) => drop(cargo.env("THREADLINE_TEST_NOTIFY_PYTHON", python)),
         Err(error) => eprintln!("{error}"),
     }
+    match packages::ocsf_python() {
+        Ok(python) => drop(cargo.env("THREADLINE_TEST_OCSF_PYTHON", python)),
+        Err(error) => eprintln!("{error}"),
+    }
     match packages::alertmanager() {
         Ok(folder) => drop(cargo.env("THREADLINE_TEST_ALERTMANAGER", folder)),
         Err(error) => eprintln!("{error}"),

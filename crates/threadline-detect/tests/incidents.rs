@@ -85,7 +85,10 @@ impl Script {
     }
 
     fn alert(&mut self, pairs: &[(&str, &str)], over: bool) -> &mut Script {
-        let alert = Alert { labels: labels(pairs), at_us: self.now_us, over };
+        self.give(Alert { labels: labels(pairs), at_us: self.now_us, over, announces_end: false })
+    }
+
+    fn give(&mut self, alert: Alert) -> &mut Script {
         self.events.extend(self.desk.step(&[alert], self.now_us));
         self
     }
@@ -102,6 +105,15 @@ impl Script {
 
 const PAY: &[(&str, &str)] = &[("rule", "error_burst"), ("service", "payment"), ("severity", "high")];
 const CART: &[(&str, &str)] = &[("rule", "error_burst"), ("service", "cart"), ("severity", "medium")];
+
+fn silence(texts: &[&str], minutes: i64) -> Command {
+    Command::Silence {
+        matchers: matchers(texts),
+        from_us: 0,
+        until_us: minutes * MINUTE_US,
+        comment: "a release".into(),
+    }
+}
 
 #[test]
 fn nobody_acknowledges() {
@@ -271,6 +283,133 @@ fn merged_incidents_go_on_as_one() {
 }
 
 #[test]
+fn nothing_new_closes_no_incident_that_nobody_was_told_of() {
+    // The hub was away for longer than `auto_resolve` between the alert and the first message …
+    let mut script = Script::new();
+    script.alert(CART, false);
+    script.now_us = 300 * MINUTE_US;
+    script.until(302);
+    assert_eq!(script.told(), "300 ops: trigger 1\n301 ops: resolve 1");
+    // … or waits longer than `auto_resolve` for the group.
+    let slow = Route { wait_us: 90 * MINUTE_US, ..Route::new("root", &["ops"]) };
+    let mut script = Script { desk: Desk::new(Policy::new(slow)).unwrap(), now_us: 0, events: Vec::new() };
+    script.alert(CART, false).until(95);
+    assert_eq!(script.told(), "90 ops: trigger 1\n90 ops: resolve 1");
+    // What came and ended within the wait is told, too.
+    let mut script = Script::new();
+    script.alert(CART, false).alert(CART, true).until(2);
+    assert_eq!(script.told(), "0 ops: trigger 1\n1 ops: resolve 1");
+    // Of what is muted as a whole, and where nobody is to be told, nobody is.
+    let mut script = Script::new();
+    script.command(silence(&["service=cart"], 600)).alert(CART, false);
+    script.until(70);
+    assert_eq!((script.told().as_str(), script.desk.incident(1).unwrap().state), ("", State::Resolved));
+    let nobody = Policy::new(Route::new("root", &[]));
+    let mut script = Script { desk: Desk::new(nobody).unwrap(), now_us: 0, events: Vec::new() };
+    script.alert(CART, false).alert(CART, true).until(1);
+    assert_eq!((script.told().as_str(), script.desk.incident(1).unwrap().state), ("", State::Resolved));
+}
+
+#[test]
+fn time_in_which_nobody_looked_is_no_quiet() {
+    let mut script = Script::new();
+    script.alert(CART, false).until(10);
+    script.desk = Desk::restore(policy(), &script.desk.checkpoint()).unwrap();
+    script.now_us = 100 * MINUTE_US;
+    script.desk.resume(script.now_us);
+    script.until(159);
+    assert_eq!(script.told(), "0 ops: trigger 1");
+    script.until(161);
+    assert!(script.told().ends_with("160 ops: resolve 1"), "{}", script.told());
+}
+
+#[test]
+fn what_announces_its_end_does_not_end_by_quiet() {
+    let alert = |at_us: i64, over: bool| Alert { labels: labels(CART), at_us, over, announces_end: true };
+    let mut script = Script::new();
+    script.give(alert(0, false)).until(300);
+    assert_eq!(script.told(), "0 ops: trigger 1\n240 ops: repeat 1");
+    script.give(alert(300 * MINUTE_US, true));
+    assert!(script.told().ends_with("300 ops: resolve 1"), "{}", script.told());
+    // It ends wherever it is: also in what has its alerts by a merge, and after its group has another incident.
+    let mut script = Script::new();
+    script.give(alert(0, false)).alert(PAY, false).until(1);
+    script.command(Command::Merge { incident: 1, into: 2 }).command(Command::Resolve { incident: 2 });
+    script.until(60).give(alert(60 * MINUTE_US, false)).until(61);
+    script.command(Command::Reopen { incident: 2 }).give(alert(61 * MINUTE_US, true));
+    let active = |id: u64| script.desk.incident(id).unwrap().active().count();
+    assert_eq!((active(2), active(3)), (1, 0));
+}
+
+#[test]
+fn the_audit_trail_says_what_was_done() {
+    let mut script = Script::new();
+    script.alert(CART, false).command(silence(&["service=cart", "rule!=x"], 5));
+    script.command(Command::Snooze { incident: 1, until_us: 9 * MINUTE_US }).until(6);
+    let whats = script.events.iter().filter_map(|event| match event {
+        Event::Transition(one) => Some((one.at_us / MINUTE_US, &*one.actor, &one.what)),
+        Event::Message(_) => None,
+    });
+    let said: Vec<_> = whats.skip(2).collect();
+    let silenced = What::Silenced {
+        silence: 1,
+        matchers: ["service=\"cart\"", "rule!=\"x\""].map(Box::from).into(),
+        from_us: 0,
+        until_us: 5 * MINUTE_US,
+        comment: "a release".into(),
+    };
+    let snoozed =
+        What::Moved { from: State::Open, to: State::Snoozed, why: "".into(), until_us: Some(9 * MINUTE_US) };
+    let want =
+        [(0, "ann", &silenced), (0, "ann", &snoozed), (5, "threadline", &What::SilenceEnded { silence: 1 })];
+    assert_eq!(said, want);
+}
+
+#[test]
+fn a_merged_incident_is_kept_as_long_as_that_which_has_its_alerts() {
+    let mut script = Script {
+        desk: Desk::new(Policy { keep_us: 60 * MINUTE_US, ..policy() }).unwrap(),
+        now_us: 0,
+        events: Vec::new(),
+    };
+    let more = [("rule", "other"), ("service", "cart"), ("severity", "medium")];
+    script.alert(CART, false).alert(PAY, false).alert(&more, false).until(1);
+    script.command(Command::Merge { incident: 1, into: 3 }).command(Command::Merge { incident: 3, into: 2 });
+    // It is live for longer than closed ones are kept.
+    for minute in 1..5 {
+        script.alert(PAY, false).until(minute * 60);
+    }
+    assert_eq!(script.desk.incidents().map(|one| one.id).collect::<Vec<_>>(), [1, 2, 3]);
+    script.alert(CART, false);
+    assert_eq!(script.desk.incidents().count(), 3, "its alerts still go there");
+    script.command(Command::Resolve { incident: 2 }).until(240 + 59);
+    assert_eq!(script.desk.incidents().count(), 3);
+    script.until(240 + 62);
+    assert_eq!(script.desk.incidents().count(), 0);
+}
+
+#[test]
+fn what_is_resolved_has_no_active_alerts_and_a_reopened_one_those_that_it_had() {
+    let other = [("rule", "other"), ("service", "payment"), ("severity", "low")];
+    let mut script = Script::new();
+    script.alert(PAY, false).alert(&other, false).alert(&other, true).until(1);
+    script.command(Command::Resolve { incident: 1 });
+    let active = |script: &Script| script.desk.incident(1).unwrap().active().count();
+    assert_eq!(active(&script), 0);
+    // By hand: those that had not ended before.
+    script.command(Command::Reopen { incident: 1 }).until(2);
+    assert_eq!(active(&script), 1);
+    // By an alert: that one.
+    script.command(Command::Resolve { incident: 1 }).alert(&other, false);
+    assert_eq!((script.desk.incident(1).unwrap().state, active(&script)), (State::Open, 1));
+    script.alert(&other, true).until(4);
+    assert_eq!(script.desk.incident(1).unwrap().state, State::Resolved);
+    // All had ended: reopened, it is there all the same.
+    script.command(Command::Reopen { incident: 1 }).until(8);
+    assert_eq!(script.desk.incident(1).unwrap().state, State::Open);
+}
+
+#[test]
 fn policies_that_make_no_sense_are_refused() {
     let twice = Route { routes: vec![Route::new("root", &[])], ..Route::new("root", &[]) };
     let narrow = Route { matchers: matchers(&["a=b"]), ..Route::new("root", &[]) };
@@ -289,7 +428,12 @@ fn policies_that_make_no_sense_are_refused() {
 fn too_many_are_counted_and_said() {
     let mut desk = Desk::new(Policy { open_max: 2, ..policy() }).unwrap();
     let alerts: Vec<Alert> = (0..5)
-        .map(|index| Alert { labels: labels(&[("rule", &format!("r{index}"))]), at_us: 0, over: false })
+        .map(|index| Alert {
+            labels: labels(&[("rule", &format!("r{index}"))]),
+            at_us: 0,
+            over: false,
+            announces_end: false,
+        })
         .collect();
     let events = desk.step(&alerts, 0);
     let said = events
@@ -297,7 +441,7 @@ fn too_many_are_counted_and_said() {
         .filter(|event| matches!(event, Event::Transition(t) if matches!(t.what, What::Overflowed { .. })));
     assert_eq!((desk.incidents().count(), desk.counters().overflowed, said.count()), (2, 3, 2));
     let wide = (0..100).map(|index| (Box::from(format!("l{index}")), Box::from(""))).collect();
-    desk.step(&[Alert { labels: wide, at_us: 0, over: false }], 0);
+    desk.step(&[Alert { labels: wide, at_us: 0, over: false, announces_end: false }], 0);
     assert_eq!(desk.counters().refused, 1);
 }
 
@@ -325,7 +469,8 @@ fn act(desk: &mut Desk, now_us: &mut i64, act: &Act) -> Vec<Event> {
             let service = ["payment", "cart", "batch", "shop"][usize::from(*service)];
             let severity = ["informational", "low", "medium", "high", "critical"][usize::from(*severity)];
             let labels = labels(&[("rule", rule), ("service", service), ("severity", severity)]);
-            desk.step(&[Alert { labels, at_us: *now_us, over: *over }], *now_us)
+            let announces_end = rule == "service_silent";
+            desk.step(&[Alert { labels, at_us: *now_us, over: *over, announces_end }], *now_us)
         }
         Act::Wait { seconds } => {
             *now_us += i64::from(*seconds) * 1_000_000;
@@ -449,12 +594,68 @@ proptest! {
         if let Some((restored, _)) = restored {
             prop_assert_eq!(restored.checkpoint(), desk.checkpoint());
         }
-        // Whatever happened: when nothing new comes, and nobody keeps it, all that was told of is resolved.
+        // Whatever happened: when all that announces its end has ended, nothing new comes, and nobody keeps it, all that was
+        // told of is resolved.
+        let live = desk.incidents().filter(|incident| incident.state.is_live());
+        let announced = live.flat_map(|incident| incident.active()).filter(|alert| alert.announces_end);
+        let over: Vec<Alert> = announced
+            .map(|alert| Alert { labels: alert.labels.clone(), at_us: now_us, over: true, announces_end: true })
+            .collect();
+        desk.step(&over, now_us).iter().for_each(|event| ledger.read(event));
         for _ in 0..400 {
             now_us += 10 * MINUTE_US;
             desk.step(&[], now_us).iter().for_each(|event| ledger.read(event));
         }
         prop_assert!(ledger.told.values().all(|(_, open)| !open));
+    }
+
+    #[test]
+    fn nothing_ends_by_itself_before_somebody_was_told(acts in acts(), wait in 0i64..100, away in any::<prop::sample::Index>()) {
+        let mut policy = Policy { inhibitions: Vec::new(), maintenance: Vec::new(), ..policy() };
+        policy.root.wait_us = wait * MINUTE_US;
+        let mut desk = Desk::new(policy.clone()).unwrap();
+        let away = away.index(acts.len());
+        let mut now_us = 0;
+        // By incident: whether somebody was told of it since it was opened last.
+        let mut told: BTreeMap<u64, bool> = BTreeMap::new();
+        let mut read = |events: &[Event]| {
+            for event in events {
+                match event {
+                    Event::Message(message) => {
+                        let known = told.insert(message.incident, true).unwrap_or_default();
+                        assert!(known || message.reason == Reason::Trigger, "{message:?} comes first");
+                    }
+                    Event::Transition(one) => match &one.what {
+                        What::Opened => drop(told.insert(one.incident, false)),
+                        What::Moved { from: State::Resolved, .. } => drop(told.insert(one.incident, false)),
+                        What::Moved { to: State::Resolved, .. } if &*one.actor == "threadline" => {
+                            assert!(told[&one.incident], "{one:?}, and nobody was told");
+                        }
+                        _ => {}
+                    },
+                }
+            }
+        };
+        for (index, one) in acts.iter().enumerate() {
+            if matches!(one, Act::Do { what: 7, .. }) {
+                continue;
+            }
+            read(&act(&mut desk, &mut now_us, one));
+            if index == away {
+                // Away for longer than anything takes to be resolved.
+                desk = Desk::restore(policy.clone(), &desk.checkpoint()).unwrap();
+                now_us += 1_000 * MINUTE_US;
+                desk.resume(now_us);
+                let known: BTreeMap<u64, State> = desk.incidents().map(|one| (one.id, one.state)).collect();
+                let events = desk.step(&[], now_us);
+                read(&events);
+                for event in &events {
+                    let Event::Transition(one) = event else { continue };
+                    let What::Moved { to: State::Resolved, why, .. } = &one.what else { continue };
+                    prop_assert!(&**why != "nothing new came", "{one:?} of {known:?}: downtime is no quiet");
+                }
+            }
+        }
     }
 
     #[test]

@@ -24,22 +24,36 @@ pub(crate) struct Record<'a> {
     pub(crate) attributes: &'a [Attribute<'a>],
 }
 
-/// A batch with the records of a scope, as an inspector lets them in. `None` when nothing is left of them.
+/// Who writes records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    /// Name of the instrumentation scope.
+    pub(crate) scope: &'a str,
+    /// Where the hub runs; empty: not said.
+    pub(crate) environment: &'a str,
+}
+
+/// A batch with records, checked and masked as an inspector does it; none is refused. `None` when nothing is left of them.
 ///
 /// # Errors
 /// The batch cannot be built.
 pub(crate) fn batch(
     store: &Store,
-    scope: &str,
+    source: Source<'_>,
     now_us: i64,
     inspector: &mut dyn Inspector,
     records: &[Record<'_>],
 ) -> Result<Option<RecordBatch>, ArrowError> {
     let mut builder = BatchBuilder::new(store.layout(Table::Logs), now_us, RecordLimits::default());
-    let resource =
-        [("service.name", Value::Str(SERVICE)), ("service.version", Value::Str(env!("CARGO_PKG_VERSION")))];
+    let resource = [
+        ("service.name", SERVICE),
+        ("service.version", env!("CARGO_PKG_VERSION")),
+        ("deployment.environment.name", source.environment),
+    ];
+    let said = resource.into_iter().filter(|(_, value)| !value.is_empty());
+    let resource: Vec<Attribute<'_>> = said.map(|(key, value)| (key, Value::Str(value))).collect();
     inspector.resource(&ResourceView { attributes: &resource, ..ResourceView::default() }, &mut builder);
-    inspector.scope(&ScopeView { name: scope, ..ScopeView::default() }, &mut builder);
+    inspector.scope(&ScopeView { name: source.scope, ..ScopeView::default() }, &mut builder);
     let nanos = |us: i64| u64::try_from(us).unwrap_or(0).saturating_mul(1000);
     for record in records {
         let log = LogView {
@@ -52,7 +66,9 @@ pub(crate) fn batch(
             attributes: record.attributes,
             ..LogView::default()
         };
-        if let Err((field, reason)) = inspector.log(&log, &mut builder) {
+        if inspector.log(&log, &mut builder).is_err()
+            && let Err((field, reason)) = builder.push_log(&log, 0)
+        {
             tracing::error!(field, reason, event = record.event, "one of the hub's own records is not kept");
         }
     }

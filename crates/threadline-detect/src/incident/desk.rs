@@ -34,6 +34,8 @@ pub struct Alert {
     pub at_us: i64,
     /// It is over.
     pub over: bool,
+    /// Its end will be announced, by an alert that is over: until then it is there, however quiet it is.
+    pub announces_end: bool,
 }
 
 /// What people do.
@@ -190,6 +192,8 @@ pub struct Desk {
     next_number: u64,
     counters: Counters,
     changes: Changes,
+    /// Since when it is looked at, µs: no time before that was quiet. Of this run, and so no part of a checkpoint.
+    resumed_us: i64,
 }
 
 /// The same policy, and the same state; what has changed since when is no part of it.
@@ -198,6 +202,9 @@ impl PartialEq for Desk {
         self.policy == other.policy && self.checkpoint() == other.checkpoint()
     }
 }
+
+/// Live incidents with active alerts that a step ends, by fingerprint.
+type Ending = BTreeMap<u64, BTreeSet<u64>>;
 
 /// Which alerts mute others, per inhibition: values of the equal labels.
 struct Muting {
@@ -222,7 +229,13 @@ impl Desk {
             next_number: 1,
             counters: Counters::default(),
             changes: Changes { head: true, ..Changes::default() },
+            resumed_us: i64::MIN,
         })
+    }
+
+    /// Says that nobody has looked until now, as after a restart: that nothing came in the meantime is not known.
+    pub fn resume(&mut self, now_us: i64) {
+        self.resumed_us = now_us;
     }
 
     /// What has changed since this was called last.
@@ -264,6 +277,11 @@ impl Desk {
         self.incidents.get(&id)
     }
 
+    /// The incident that has the alerts of one: itself, or that at the end of its merges.
+    pub fn holder(&self, id: u64) -> Option<&Incident> {
+        self.end_of_chain(self.incidents.get(&id)?)
+    }
+
     /// Silences, by number.
     pub fn silences(&self) -> impl Iterator<Item = &Silence> {
         self.silences.values()
@@ -279,14 +297,40 @@ impl Desk {
     pub fn step(&mut self, alerts: &[Alert], now_us: i64) -> Vec<Event> {
         let mut events = Vec::new();
         self.changes.placed.clear();
+        let mut ending = self.ending(alerts);
         for (position, alert) in alerts.iter().enumerate() {
-            self.take(position, alert, now_us, &mut events);
+            self.take(position, alert, &mut ending, now_us, &mut events);
         }
         self.look(now_us, &mut events);
         events
     }
 
-    fn take(&mut self, position: usize, alert: &Alert, now_us: i64, events: &mut Vec<Event>) {
+    /// Where alerts that are over are active: they are looked for once, as an incident may have got an alert by a merge or
+    /// under another policy.
+    fn ending(&self, alerts: &[Alert]) -> Ending {
+        let over = alerts.iter().filter(|alert| alert.over);
+        let mut ending: Ending = over.map(|alert| (fingerprint(&alert.labels), BTreeSet::new())).collect();
+        if ending.is_empty() {
+            return ending;
+        }
+        for incident in self.incidents.values().filter(|incident| incident.state.is_live()) {
+            for (mark, _) in incident.alerts.iter().filter(|(_, member)| !member.over) {
+                if let Some(incidents) = ending.get_mut(mark) {
+                    incidents.insert(incident.id);
+                }
+            }
+        }
+        ending
+    }
+
+    fn take(
+        &mut self,
+        position: usize,
+        alert: &Alert,
+        ending: &mut Ending,
+        now_us: i64,
+        events: &mut Vec<Event>,
+    ) {
         self.counters.alerts += 1;
         self.changes.head = true;
         let long = |text: &str| text.len() > LABEL_BYTES_MAX;
@@ -295,17 +339,38 @@ impl Desk {
             self.counters.refused += 1;
             return;
         }
+        let mark = fingerprint(&alert.labels);
+        if alert.over {
+            for id in ending.get_mut(&mark).map(std::mem::take).unwrap_or_default() {
+                let what = self.change(id).and_then(|incident| member(incident, mark, alert));
+                if let Some(what) = what {
+                    self.changes.placed.push((position, id));
+                    self.audit(events, now_us, id, SELF, what);
+                }
+            }
+            return;
+        }
         let mut routes = Vec::new();
         self.policy.root.find(&alert.labels, &mut routes);
         let places: Vec<Place> = routes.into_iter().map(|route| Place::of(route, &alert.labels)).collect();
         for place in places {
-            let incident = self.join(alert, &place, now_us, events);
+            let incident = self.join(alert, mark, &place, now_us, events);
             self.changes.placed.extend(incident.map(|incident| (position, incident)));
+            if let (Some(incident), Some(incidents)) = (incident, ending.get_mut(&mark)) {
+                incidents.insert(incident);
+            }
         }
     }
 
     /// Puts an alert where it belongs; the incident, if there is one.
-    fn join(&mut self, alert: &Alert, place: &Place, now_us: i64, events: &mut Vec<Event>) -> Option<u64> {
+    fn join(
+        &mut self,
+        alert: &Alert,
+        mark: u64,
+        place: &Place,
+        now_us: i64,
+        events: &mut Vec<Event>,
+    ) -> Option<u64> {
         let found = self.current(place.key);
         let known = found.filter(|incident| incident.state.is_live()).map(|incident| incident.id);
         let closed = found.filter(|incident| {
@@ -314,14 +379,14 @@ impl Desk {
             incident.state == State::Resolved && soon && self.by_key.get(&incident.key) == Some(&incident.id)
         });
         let closed = closed.map(|incident| incident.id);
-        if alert.over && known.is_none() {
-            return None;
-        }
         let id = match (known, closed) {
             (Some(id), _) => id,
             (None, Some(id)) => {
                 self.set_state(id, State::Open, "it came back", SELF, now_us, events);
                 self.restart(id, now_us.saturating_add(place.wait_us));
+                if let Some(incident) = self.change(id) {
+                    incident.alerts.values_mut().for_each(|alert| alert.closed = false);
+                }
                 id
             }
             (None, None) => {
@@ -336,12 +401,9 @@ impl Desk {
                 self.open(place, now_us, events)
             }
         };
-        let mark = fingerprint(&alert.labels);
         let incident = self.change(id)?;
         let what = member(incident, mark, alert);
-        if !alert.over {
-            incident.last_alert_us = incident.last_alert_us.max(now_us);
-        }
+        incident.last_alert_us = incident.last_alert_us.max(now_us);
         let joined = matches!(what, Some(What::Joined { .. }));
         if joined && incident.first_told_us.is_some() {
             incident.news = true;
@@ -357,7 +419,11 @@ impl Desk {
 
     /// The incident that alerts of a key go to: the newest, or what it was merged into.
     fn current(&self, key: u64) -> Option<&Incident> {
-        let mut incident = self.incidents.get(self.by_key.get(&key)?)?;
+        self.end_of_chain(self.incidents.get(self.by_key.get(&key)?)?)
+    }
+
+    /// The incident that has the alerts of one that may be merged.
+    fn end_of_chain<'a>(&'a self, mut incident: &'a Incident) -> Option<&'a Incident> {
         // Incidents are merged into live ones only, so that there is no circle; a bound all the same.
         for _ in 0..self.incidents.len() {
             if incident.state != State::Merged {
@@ -391,32 +457,42 @@ impl Desk {
     }
 
     fn look(&mut self, now_us: i64, events: &mut Vec<Event>) {
-        let silences = self.silences.len();
-        self.silences.retain(|_, silence| silence.until_us > now_us);
-        self.changes.head |= self.silences.len() != silences;
+        let ended = self.silences.values().filter(|silence| silence.until_us <= now_us);
+        let ended: Vec<u64> = ended.map(|silence| silence.id).collect();
+        for silence in ended {
+            self.silences.remove(&silence);
+            self.audit(events, now_us, 0, SELF, What::SilenceEnded { silence });
+        }
         let live = self.incidents.values().filter(|incident| incident.state.is_live());
         let ids: Vec<u64> = live.map(|incident| incident.id).collect();
         for id in &ids {
             self.wake(*id, now_us, events);
-            self.end(*id, now_us, events);
+            self.end(*id, None, now_us, events);
         }
         // After all that ended has ended: what is over mutes nothing.
         let muting = self.muting();
         for id in ids {
             self.tell_if_due(id, &muting, now_us, events);
+            self.end(id, Some(&muting), now_us, events);
         }
+        self.forget(now_us);
+    }
+
+    /// Forgets what was closed long ago. A merged incident is kept as long as that which has its alerts: it says where
+    /// further ones go, and its timeline is a part of the other's.
+    fn forget(&mut self, now_us: i64) {
         let keep_us = self.policy.keep_us;
-        let gone = |incident: &Incident| {
-            !incident.state.is_live() && now_us.saturating_sub(incident.since_us) > keep_us
-        };
-        let gone: Vec<(u64, u64)> = self
-            .incidents
-            .values()
-            .filter(|incident| gone(incident))
-            .map(|incident| (incident.id, incident.key))
-            .collect();
-        for (id, key) in gone {
-            self.incidents.remove(&id);
+        let resolved = self.incidents.values().filter(|incident| {
+            incident.state == State::Resolved && now_us.saturating_sub(incident.since_us) > keep_us
+        });
+        let mut gone: BTreeSet<u64> = resolved.map(|incident| incident.id).collect();
+        let merged = self.incidents.values().filter(|incident| incident.state == State::Merged);
+        let merged =
+            merged.filter(|incident| self.end_of_chain(incident).is_none_or(|end| gone.contains(&end.id)));
+        let merged: Vec<u64> = merged.map(|incident| incident.id).collect();
+        gone.extend(merged);
+        for id in gone {
+            let Some(Incident { key, .. }) = self.incidents.remove(&id) else { continue };
             self.changes.incidents.remove(&id);
             self.changes.removed.insert(id);
             if self.by_key.get(&key) == Some(&id) {
@@ -433,20 +509,39 @@ impl Desk {
         }
     }
 
-    fn end(&mut self, id: u64, now_us: i64, events: &mut Vec<Event>) {
-        let Some(incident) = self.incidents.get(&id) else { return };
-        let quiet_us = self.route(&incident.route).auto_resolve_us;
+    /// Resolves what is over by itself: what somebody was told of, or nobody is to be told of; with `muting` also what is
+    /// muted as a whole. All else is told first.
+    fn end(&mut self, id: u64, muting: Option<&Muting>, now_us: i64, events: &mut Vec<Event>) {
+        let Some(incident) = self.incidents.get(&id).filter(|incident| incident.state.is_live()) else {
+            return;
+        };
+        let route = self.route(&incident.route);
+        let quiet_since_us = incident.last_alert_us.max(self.resumed_us);
+        let quiet = route.auto_resolve_us > 0
+            && now_us.saturating_sub(quiet_since_us) >= route.auto_resolve_us
+            && !incident.active().any(|alert| alert.announces_end);
         let over = incident.active().next().is_none() && incident.more == 0;
-        let quiet = quiet_us > 0 && now_us.saturating_sub(incident.last_alert_us) >= quiet_us;
         let why = match (over, quiet) {
             (true, _) => "all of its alerts are over",
             (false, true) => "nothing new came",
             (false, false) => return,
         };
-        self.resolve(id, why, SELF, now_us, events);
+        let free = match muting {
+            Some(muting) => !incident.is_told() && self.is_muted_whole(incident, muting, now_us),
+            None => incident.is_told() || route.receivers.is_empty(),
+        };
+        if free {
+            self.resolve(id, why, SELF, now_us, events);
+        }
     }
 
     fn resolve(&mut self, id: u64, why: &str, actor: &str, now_us: i64, events: &mut Vec<Event>) {
+        if let Some(incident) = self.change(id) {
+            for alert in incident.alerts.values_mut().filter(|alert| !alert.over) {
+                (alert.over, alert.closed) = (true, true);
+            }
+            incident.more = 0;
+        }
         self.set_state(id, State::Resolved, why, actor, now_us, events);
         self.tell_those_who_know(id, Reason::Resolve, now_us, events);
         if let Some(incident) = self.change(id) {
@@ -467,8 +562,7 @@ impl Desk {
             let since = incident.first_told_us.map(|told| now_us.saturating_sub(told));
             incident.state == State::Open && since.is_some_and(|since| since >= step.after_us)
         });
-        if !due && step.is_none() || incident.active().all(|alert| self.is_muted(&alert.labels, muting, now_us))
-        {
+        if !due && step.is_none() || self.is_muted_whole(incident, muting, now_us) {
             return;
         }
         let (receivers, repeat_us) = (route.receivers.clone(), route.repeat_us);
@@ -566,6 +660,13 @@ impl Desk {
         silenced || planned || inhibited
     }
 
+    /// Whether all alerts of an incident are muted: those that are active, or all where none is.
+    fn is_muted_whole(&self, incident: &Incident, muting: &Muting, now_us: i64) -> bool {
+        let is_over = incident.active().next().is_none();
+        let mut alerts = incident.alerts.values().filter(|alert| is_over || !alert.over);
+        alerts.all(|alert| self.is_muted(&alert.labels, muting, now_us))
+    }
+
     /// What a silence with these matchers would mute, of what is open and of what is kept.
     pub fn preview(&self, matchers: &[Matcher]) -> Preview {
         let mut preview = Preview::default();
@@ -646,7 +747,7 @@ impl Desk {
                 self.point(key, incident);
                 if let Some(incident) = self.change(incident) {
                     incident.last_alert_us = now_us;
-                    incident.alerts.values_mut().for_each(|alert| alert.over = false);
+                    incident.reopen();
                 }
             }
             Command::Merge { incident, into } => self.merge(incident, into, actor, now_us, &mut events)?,
@@ -731,6 +832,7 @@ impl Desk {
             own.first_us = own.first_us.min(alert.first_us);
             own.last_us = own.last_us.max(alert.last_us);
             own.over &= alert.over;
+            own.announces_end |= alert.announces_end;
         }
         Ok(())
     }
@@ -753,10 +855,17 @@ impl Desk {
         if self.silences.len() >= SILENCES_MAX {
             return Err(Refusal::Invalid("there are 10000 silences: end some"));
         }
-        let (id, author) = (silence.id, silence.author.clone());
         self.next_silence += 1;
-        self.silences.insert(id, silence);
-        self.audit(events, now_us, 0, &author, What::Silenced { silence: id });
+        let what = What::Silenced {
+            silence: silence.id,
+            matchers: silence.matchers.iter().map(|matcher| matcher.to_string().into()).collect(),
+            from_us: silence.from_us,
+            until_us: silence.until_us,
+            comment: silence.comment.clone(),
+        };
+        let author = silence.author.clone();
+        self.silences.insert(silence.id, silence);
+        self.audit(events, now_us, 0, &author, what);
         Ok(())
     }
 
@@ -764,8 +873,9 @@ impl Desk {
         let Some(incident) = self.change(id) else { return };
         let from = incident.state;
         incident.set_state(to, now_us);
+        let until_us = (to == State::Snoozed).then_some(incident.snoozed_until_us);
         self.live = self.live.saturating_sub(usize::from(from.is_live())) + usize::from(to.is_live());
-        self.audit(events, now_us, id, actor, What::Moved { from, to, why: why.into() });
+        self.audit(events, now_us, id, actor, What::Moved { from, to, why: why.into(), until_us });
     }
 
     fn audit(&mut self, events: &mut Vec<Event>, at_us: i64, incident: u64, actor: &str, what: What) {
@@ -929,7 +1039,8 @@ fn member(incident: &mut Incident, mark: u64, alert: &Alert) -> Option<What> {
     match incident.alerts.get_mut(&mark) {
         Some(known) => {
             let (was, at_us) = (known.over, alert.at_us);
-            known.over = alert.over;
+            (known.over, known.closed) = (alert.over, false);
+            known.announces_end |= alert.announces_end;
             known.first_us = known.first_us.min(at_us);
             known.last_us = known.last_us.max(at_us);
             known.count += u64::from(!alert.over);
@@ -941,9 +1052,7 @@ fn member(incident: &mut Incident, mark: u64, alert: &Alert) -> Option<What> {
         }
         None if alert.over => None,
         None if room => {
-            let (first_us, last_us) = (alert.at_us, alert.at_us);
-            let new = Member { labels: alert.labels.clone(), first_us, last_us, count: 1, over: false };
-            incident.alerts.insert(mark, new);
+            incident.alerts.insert(mark, Member::of(alert));
             Some(What::Joined { alert: mark })
         }
         None => {

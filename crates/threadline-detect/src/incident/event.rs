@@ -49,6 +49,8 @@ pub enum What {
         to: State,
         /// Why, in words.
         why: Box<str>,
+        /// Of a snooze: its end, µs.
+        until_us: Option<i64>,
     },
     /// Somebody has it now.
     Assigned {
@@ -74,9 +76,22 @@ pub enum What {
     Silenced {
         /// Its number.
         silence: u64,
+        /// Which alerts, as matchers are written.
+        matchers: Vec<Box<str>>,
+        /// From, µs.
+        from_us: i64,
+        /// Until, µs; excluded.
+        until_us: i64,
+        /// Why.
+        comment: Box<str>,
     },
     /// A silence was ended before its time.
     Unsilenced {
+        /// Its number.
+        silence: u64,
+    },
+    /// A silence ended in its time.
+    SilenceEnded {
         /// Its number.
         silence: u64,
     },

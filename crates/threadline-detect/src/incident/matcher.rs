@@ -9,6 +9,8 @@ use super::Labels;
 
 /// Longest matcher, bytes.
 const TEXT_MAX: usize = 4096;
+/// Memory of a compiled regular expression at most, bytes: room for hundreds of alternatives, or some Unicode classes.
+const REGEX_BYTES_MAX: usize = 256 << 10;
 
 #[derive(Clone, Debug)]
 enum Test {
@@ -59,7 +61,8 @@ impl Matcher {
             return Err(fault("needs a label before the operator".to_owned()));
         }
         let regex = || {
-            let built = regex::RegexBuilder::new(&format!("^(?s:{value})$")).size_limit(1 << 20).build();
+            let built =
+                regex::RegexBuilder::new(&format!("^(?s:{value})$")).size_limit(REGEX_BYTES_MAX).build();
             built.map_err(|error| fault(format!("has a regular expression that is none: {error}")))
         };
         let test = match operator {
@@ -134,6 +137,7 @@ mod tests {
             ("=x", "needs a label"),
             ("a=~(", "that is none"),
             ("a!x", "needs one of"),
+            ("a=~\\w{500}", "size limit"),
         ] {
             assert!(Matcher::parse(text).unwrap_err().to_string().contains(want), "{text}");
         }

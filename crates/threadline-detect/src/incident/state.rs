@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Labels;
+use super::desk::Alert;
 use crate::checkpoint::{Reader, RestoreError, Writer};
 
 /// Alerts of an incident that are told apart at most; further ones are counted.
@@ -65,6 +66,24 @@ pub struct Member {
     pub count: u64,
     /// It is over.
     pub over: bool,
+    /// Its end is announced.
+    pub announces_end: bool,
+    /// It is over only because the incident was resolved.
+    pub(super) closed: bool,
+}
+
+impl Member {
+    pub(super) fn of(alert: &Alert) -> Member {
+        Member {
+            labels: alert.labels.clone(),
+            first_us: alert.at_us,
+            last_us: alert.at_us,
+            count: 1,
+            over: false,
+            announces_end: alert.announces_end,
+            closed: false,
+        }
+    }
 }
 
 /// A note.
@@ -164,6 +183,21 @@ impl Incident {
         self.alerts.values().filter(|member| !member.over)
     }
 
+    /// Whether somebody was told of it, or would have been, since it was opened last.
+    pub(super) fn is_told(&self) -> bool {
+        self.first_told_us.is_some() || !self.open_for.is_empty()
+    }
+
+    /// Its alerts are active again: those that had not ended by themselves, or all where all had.
+    pub(super) fn reopen(&mut self) {
+        let any = self.alerts.values().any(|alert| alert.closed);
+        for alert in self.alerts.values_mut().filter(|alert| alert.closed || !any) {
+            // An end that was announced is not announced again.
+            alert.announces_end &= any;
+            (alert.over, alert.closed) = (false, false);
+        }
+    }
+
     /// Severity of the worst alert, as its label says: critical, high, medium, low, informational.
     pub fn severity(&self) -> &str {
         let order = ["informational", "low", "medium", "high", "critical"];
@@ -197,6 +231,8 @@ impl Incident {
             out.i64(member.last_us);
             out.u64(member.count);
             out.flag(member.over);
+            out.flag(member.announces_end);
+            out.flag(member.closed);
         });
         out.u64(self.more);
         out.list(self.notes.iter(), |out, note| {
@@ -232,8 +268,9 @@ impl Incident {
         let alerts = from.list(|from| {
             let fingerprint = from.u64()?;
             let labels = read_labels(from)?;
-            let (first_us, last_us) = (from.i64()?, from.i64()?);
-            Ok((fingerprint, Member { labels, first_us, last_us, count: from.u64()?, over: from.flag()? }))
+            let (first_us, last_us, count) = (from.i64()?, from.i64()?, from.u64()?);
+            let (over, announces_end, closed) = (from.flag()?, from.flag()?, from.flag()?);
+            Ok((fingerprint, Member { labels, first_us, last_us, count, over, announces_end, closed }))
         })?;
         incident.alerts = alerts.into_iter().collect();
         incident.more = from.u64()?;

@@ -2,6 +2,8 @@
 
 pub(super) mod schemas;
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -15,7 +17,7 @@ use super::params::Params;
 use super::problem::Problem;
 use super::{Api, Document, counted, json as reply, text};
 use crate::door::caller::Caller;
-use crate::incidents::{Denied, Failure, Report, SEVERITIES, Summary, Taken, markdown, ocsf};
+use crate::incidents::{Denied, Failure, Merged, Report, SEVERITIES, Summary, Taken, markdown, ocsf};
 use crate::meters::QueryKind;
 use crate::rows::time_text;
 use crate::when;
@@ -42,6 +44,10 @@ fn actor(caller: &Caller) -> String {
     caller.token.as_ref().map_or_else(|| caller.id(), |token| token.name.clone())
 }
 
+/// Matchers of a silence at most, and their bytes in all.
+const MATCHERS_MAX: usize = 64;
+const MATCHER_BYTES_MAX: usize = 16 << 10;
+
 fn number(parameter: &str) -> Result<u64, Problem> {
     let number = parameter.parse().ok().filter(|number| *number > 0);
     number.ok_or_else(|| Problem::not_found(format!("`{parameter}` is no number of an incident or silence")))
@@ -55,11 +61,11 @@ fn read<T: DeserializeOwned>(body: &Document, what: &str) -> Result<T, Problem> 
 }
 
 /// Runs what blocks where it holds up nobody.
-async fn blocking<T: Send + 'static>(
-    run: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+async fn blocking<T: Send + 'static, E: Into<Problem> + Send + 'static>(
+    run: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, Problem> {
     let ran = tokio::task::spawn_blocking(run).await;
-    Ok(ran.map_err(|error| Problem::internal(format!("it ended abnormally: {error}")))??)
+    ran.map_err(|error| Problem::internal(format!("it ended abnormally: {error}")))?.map_err(Into::into)
 }
 
 /// How incidents go, for `/api/v1/detection`.
@@ -83,7 +89,8 @@ pub(crate) fn status(api: &Api) -> Value {
 
 /// `GET /api/v1/incidents`.
 pub(crate) async fn list(api: &Arc<Api>, params: &Params) -> Result<Response<Body>, Problem> {
-    let state = params.choice("state")?.unwrap_or("live");
+    let finding = params.sequence("finding")?;
+    let state = params.choice("state")?.unwrap_or(if finding.is_some() { "all" } else { "live" });
     let rank =
         |severity: &str| SEVERITIES.iter().position(|known| *known == severity).unwrap_or(SEVERITIES.len());
     let worst = params.choice("severity")?.map(rank);
@@ -98,8 +105,13 @@ pub(crate) async fn list(api: &Arc<Api>, params: &Params) -> Result<Response<Bod
                 "live" => state_of.is_live(),
                 name => state_of.name() == name,
             };
+            let holders = finding.map(|seq| book.holders(seq)).transpose();
+            let holders = holders.map_err(|error| Failure::NotRunning(error.to_string()))?;
+            let holders: Option<BTreeSet<u64>> =
+                holders.map(|ids| ids.into_iter().filter_map(|id| Some(desk.holder(id)?.id)).collect());
             let matching: Vec<_> = desk
                 .incidents()
+                .filter(|incident| holders.as_ref().is_none_or(|holders| holders.contains(&incident.id)))
                 .filter(|incident| fits(incident.state))
                 .filter(|incident| worst.is_none_or(|worst| rank(incident.severity()) <= worst))
                 .filter(|incident| {
@@ -116,13 +128,16 @@ pub(crate) async fn list(api: &Arc<Api>, params: &Params) -> Result<Response<Bod
             let mut page: Vec<_> = from.take(limit + 1).collect();
             let more = page.len() > limit;
             page.truncate(limit);
-            let counts = book.counts(page.iter().map(|incident| incident.id));
+            let counts = book.counts(&Merged::of(desk), page.iter().map(|incident| incident.id));
             let counts = counts.map_err(|error| Failure::NotRunning(error.to_string()))?;
             let count = |id: u64| counts.get(&id).copied().unwrap_or_default();
             let incidents: Vec<Summary> =
                 page.iter().map(|incident| Summary::of(incident, &count(incident.id))).collect();
             let next = incidents.last().filter(|_| more).map(|last| last.id);
-            Ok((json!({"incidents": incidents, "total": matching.len(), "next": next}), incidents.len()))
+            Ok::<_, Failure>((
+                json!({"incidents": incidents, "total": matching.len(), "next": next}),
+                incidents.len(),
+            ))
         })?
     });
     let (mut answer, rows) = answer.await?;
@@ -186,8 +201,9 @@ async fn done(
         board.read(|desk, book| {
             let unknown = || Failure::Denied(Denied::Refused(Refusal::Unknown(incident)));
             let of = desk.incident(incident).ok_or_else(unknown)?;
-            let counts = book.counts([incident]).map_err(|error| Failure::NotRunning(error.to_string()))?;
-            Ok(Summary::of(of, &counts.get(&incident).copied().unwrap_or_default()))
+            let counts = book.counts(&Merged::of(desk), [incident]);
+            let counts = counts.map_err(|error| Failure::NotRunning(error.to_string()))?;
+            Ok::<_, Failure>(Summary::of(of, &counts.get(&incident).copied().unwrap_or_default()))
         })?
     });
     Ok(reply(StatusCode::OK, &summary.await?))
@@ -209,6 +225,11 @@ pub(crate) async fn act(
     done(api, caller, incident, command).await
 }
 
+/// What somebody typed, without secrets: it is kept, told, and shown.
+fn mask(api: &Api, text: &str) -> Box<str> {
+    api.gatekeeper.mask(text).into()
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Assign {
@@ -224,7 +245,7 @@ pub(crate) async fn assign(
 ) -> Result<Response<Body>, Problem> {
     let incident = number(parameter)?;
     let Assign { to } = read(body, "{\"to\"}")?;
-    done(api, caller, incident, Command::Assign { incident, to: to.trim().into() }).await
+    done(api, caller, incident, Command::Assign { incident, to: mask(api, to.trim()) }).await
 }
 
 #[derive(Deserialize)]
@@ -242,7 +263,7 @@ pub(crate) async fn note(
 ) -> Result<Response<Body>, Problem> {
     let incident = number(parameter)?;
     let Note { text } = read(body, "{\"text\"}")?;
-    done(api, caller, incident, Command::Note { incident, text: text.into() }).await
+    done(api, caller, incident, Command::Note { incident, text: mask(api, &text) }).await
 }
 
 #[derive(Deserialize)]
@@ -314,11 +335,12 @@ fn silence_json(silence: &Silence, now_us: i64) -> Value {
 }
 
 /// `GET /api/v1/silences`.
-pub(crate) fn silences(api: &Arc<Api>) -> Result<Response<Body>, Problem> {
-    let now_us = api.clock.now_us();
-    let all = |silences: Vec<Value>| json!({"silences": silences});
-    let read = api.incidents.read(|desk, _| desk.silences().map(|one| silence_json(one, now_us)).collect());
-    Ok(reply(StatusCode::OK, &all(read?)))
+pub(crate) async fn silences(api: &Arc<Api>) -> Result<Response<Body>, Problem> {
+    let (board, now_us) = (api.incidents.clone(), api.clock.now_us());
+    let read = blocking(move || {
+        board.read(|desk, _| desk.silences().map(|one| silence_json(one, now_us)).collect::<Vec<Value>>())
+    });
+    Ok(reply(StatusCode::OK, &json!({"silences": read.await?})))
 }
 
 #[derive(Deserialize)]
@@ -337,7 +359,19 @@ struct PreviewRequest {
     matchers: Vec<String>,
 }
 
-fn matchers(texts: &[String]) -> Result<Vec<Matcher>, Problem> {
+/// Matchers of a silence. What they may cost is bounded before any is compiled; a secret in one is refused, as it would be
+/// kept as it is, and no label has it.
+fn matchers(api: &Api, texts: &[String]) -> Result<Vec<Matcher>, Problem> {
+    let fault = |what: String| Err(Problem::parameter("matchers", what));
+    if texts.is_empty() || texts.len() > MATCHERS_MAX {
+        return fault(format!("give from 1 to {MATCHERS_MAX}"));
+    }
+    if texts.iter().map(String::len).sum::<usize>() > MATCHER_BYTES_MAX {
+        return fault(format!("have more than {MATCHER_BYTES_MAX} bytes in all"));
+    }
+    if texts.iter().any(|text| matches!(api.gatekeeper.mask(text), Cow::Owned(_))) {
+        return fault("one holds a secret: labels have masks in the place of secrets".to_owned());
+    }
     let read =
         |text: &String| Matcher::parse(text).map_err(|error| Problem::parameter("matchers", error.to_string()));
     texts.iter().map(read).collect()
@@ -354,17 +388,18 @@ pub(crate) async fn silence(
     let from = asked.from.as_deref().map(|from| when::parse_time(from, now_us));
     let from_us = from.transpose().map_err(|reason| Problem::parameter("from", reason))?.unwrap_or(now_us);
     let until_us = end(asked.until.as_deref(), asked.r#for.as_deref(), from_us, now_us)?;
+    let (of, texts) = (Arc::clone(api), asked.matchers);
     let command = Command::Silence {
-        matchers: matchers(&asked.matchers)?,
+        matchers: blocking(move || matchers(&of, &texts)).await?,
         from_us,
         until_us,
-        comment: asked.comment.trim().into(),
+        comment: mask(api, asked.comment.trim()),
     };
     let (board, actor) = (api.incidents.clone(), actor(caller));
     let made = blocking(move || {
         let transitions = board.command(&actor, command)?;
         let id = transitions.iter().find_map(|Transition { what, .. }| match what {
-            What::Silenced { silence } => Some(*silence),
+            What::Silenced { silence, .. } => Some(*silence),
             _ => None,
         });
         // One that is so short that it has ended already is there no more.
@@ -377,13 +412,11 @@ pub(crate) async fn silence(
 }
 
 /// `POST /api/v1/silences/preview`.
-pub(crate) fn preview(api: &Arc<Api>, body: &Document) -> Result<Response<Body>, Problem> {
+pub(crate) async fn preview(api: &Arc<Api>, body: &Document) -> Result<Response<Body>, Problem> {
     let PreviewRequest { matchers: texts } = read(body, "{\"matchers\"}")?;
-    let matchers = matchers(&texts)?;
-    if matchers.is_empty() {
-        return Err(Problem::parameter("matchers", "give at least one"));
-    }
-    let preview = api.incidents.read(|desk, _| desk.preview(&matchers))?;
+    let (board, of) = (api.incidents.clone(), Arc::clone(api));
+    let matchers = blocking(move || matchers(&of, &texts)).await?;
+    let preview = blocking(move || board.read(|desk, _| desk.preview(&matchers))).await?;
     let incidents: Vec<Value> = preview
         .incidents
         .iter()

@@ -165,6 +165,11 @@ const INCIDENT_FILTERS: &[Parameter] = &[
         "Only those that are at least this severe.",
     ),
     parameter("service", Kind::Text, "Only those with an alert of this service."),
+    parameter(
+        "finding",
+        Kind::Sequence,
+        "Only those that have the finding with this sequence number; `state` is `all` then when absent. Of merged ones, that which has their alerts now.",
+    ),
     parameter("before", Kind::Sequence, "Only those with a lower number: `next` of the answer before."),
     limit(1_000, 100, "Incidents at most."),
 ];

@@ -363,11 +363,11 @@ fn show(incident: &Value, screen: Screen, out: &mut dyn Write) -> Result<(), Fai
         text(&blast, "spans")
     )?;
     if !services.is_empty() {
-        let mut table = Table::new(&["service", "operation", "spans", "errors"]);
+        let mut table = Table::new(&["service", "hops", "operation", "spans", "errors"]);
         for service in &services {
             for operation in list(service, "operations") {
                 let cells = ["name", "spans", "errors"].map(|name| text(&operation, name));
-                table.row(std::iter::once(text(service, "name")).chain(cells));
+                table.row(["name", "hops"].map(|name| text(service, name)).into_iter().chain(cells));
             }
         }
         table.write(out, screen)?;

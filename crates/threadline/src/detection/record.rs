@@ -129,7 +129,8 @@ impl Record {
             body: &self.body,
             attributes: &attributes,
         };
-        own::batch(store, "threadline.detection", now_us, &mut Unchecked, &[record])
+        let source = own::Source { scope: "threadline.detection", environment: "" };
+        own::batch(store, source, now_us, &mut Unchecked, &[record])
     }
 }
 

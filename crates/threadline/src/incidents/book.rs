@@ -3,16 +3,17 @@
 //! Layout (`incidents/book.redb` in the data folder): `head` holds the desk's head, the next sequence number that findings
 //! are read from, and the layout's version; `incidents` one entry per incident (bytes of the desk, checked); `timeline`
 //! what happened in each, by incident and position (JSON); `timeline_counts` how many are kept and how many were one too
-//! many; `pending` transitions whose audit records are not known to be in the store (JSON). Delivery has tables of its
-//! own ([`crate::notify`]).
+//! many; `findings` and `findings_of` which incidents have which finding, by its sequence number and by theirs; `pending`
+//! transitions whose audit records are not known to be in the store (JSON). Delivery has tables of its own
+//! ([`crate::notify`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableDatabase as _, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
-use threadline_detect::incident::{Changes, Desk, Policy};
+use threadline_detect::incident::{Changes, Desk, Policy, State};
 
 use super::finding::Finding;
 use super::transition::Kept;
@@ -21,6 +22,8 @@ const HEAD: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("head");
 const INCIDENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("incidents");
 const TIMELINE: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("timeline");
 const COUNTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("timeline_counts");
+const FINDINGS: TableDefinition<'_, (i64, u64), ()> = TableDefinition::new("findings");
+const FINDINGS_OF: TableDefinition<'_, (u64, i64), ()> = TableDefinition::new("findings_of");
 const PENDING: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("pending");
 
 const KEY_DESK: &str = "desk";
@@ -31,6 +34,8 @@ const VERSION: i64 = 1;
 /// Findings, and transitions, that the timeline of an incident has at most; further ones are counted.
 pub(crate) const FINDINGS_MAX: u64 = 1_000;
 pub(crate) const TRANSITIONS_MAX: u64 = 1_000;
+/// Findings of an incident that are known to be its own at most.
+const KNOWN_MAX: u64 = 100_000;
 /// Memory for pages of the database.
 const CACHE_BYTES: usize = 16 << 20;
 
@@ -85,7 +90,17 @@ impl Book {
         std::fs::create_dir_all(&folder)?;
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
-        let book = Book(Arc::new(builder.create(folder.join("book.redb"))?));
+        Book::begin(builder.create(folder.join("book.redb"))?, first_seq)
+    }
+
+    /// One on a disk that fails when it is told to.
+    #[cfg(test)]
+    pub(super) fn on(disk: impl redb::StorageBackend, first_seq: i64) -> Result<Book, Fault> {
+        Book::begin(Database::builder().create_with_backend(disk)?, first_seq)
+    }
+
+    fn begin(database: Database, first_seq: i64) -> Result<Book, Fault> {
+        let book = Book(Arc::new(database));
         let write = book.0.begin_write()?;
         {
             let mut head = write.open_table(HEAD)?;
@@ -103,6 +118,8 @@ impl Book {
             write.open_table(INCIDENTS)?;
             write.open_table(TIMELINE)?;
             write.open_table(COUNTS)?;
+            write.open_table(FINDINGS)?;
+            write.open_table(FINDINGS_OF)?;
             write.open_table(PENDING)?;
         }
         write.commit()?;
@@ -128,6 +145,14 @@ impl Book {
             incidents.push(entry?.1.value().to_vec());
         }
         Ok((Desk::restore_parts(policy, bytes.value(), incidents)?, next_seq))
+    }
+
+    /// Whether it can still be written: after an error of the disk it cannot, until it is opened again.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn probe(&self) -> Result<(), Fault> {
+        Ok(self.0.begin_write()?.abort()?)
     }
 
     /// Transitions whose records are not known to be in the store, by number.
@@ -169,10 +194,20 @@ impl Book {
             }
             let mut timeline = write.open_table(TIMELINE)?;
             let mut counts = write.open_table(COUNTS)?;
+            let mut holders = write.open_table(FINDINGS)?;
+            let mut holdings = write.open_table(FINDINGS_OF)?;
             for id in &page.changes.removed {
                 incidents.remove(id)?;
                 counts.remove(id)?;
                 timeline.retain_in((*id, 0)..=(*id, u64::MAX), |_, _| false)?;
+                let mut seqs = Vec::new();
+                holdings.retain_in((*id, i64::MIN)..=(*id, i64::MAX), |(_, seq), ()| {
+                    seqs.push(seq);
+                    false
+                })?;
+                for seq in seqs {
+                    holders.remove((seq, *id))?;
+                }
             }
             for (id, entry) in &page.entries {
                 let known = counts.get(id)?.map(|bytes| serde_json::from_slice::<Counts>(bytes.value()));
@@ -182,6 +217,12 @@ impl Book {
                     timeline.insert((*id, position), serde_json::to_vec(entry)?.as_slice())?;
                 }
                 counts.insert(id, serde_json::to_vec(&count)?.as_slice())?;
+                if let Entry::Finding(finding) = entry
+                    && count.findings <= KNOWN_MAX
+                {
+                    holders.insert((finding.seq, *id), ())?;
+                    holdings.insert((*id, finding.seq), ())?;
+                }
             }
             let mut pending = write.open_table(PENDING)?;
             for kept in &page.pending {
@@ -196,38 +237,99 @@ impl Book {
         Ok(())
     }
 
-    /// What happened in an incident, in the order in which it was kept.
+    /// What happened in an incident, and in those that were merged into it, each in the order in which it was kept.
     ///
     /// # Errors
     /// The disk, or damage.
-    pub(crate) fn timeline(&self, id: u64) -> Result<(Vec<Entry>, Counts), Fault> {
+    pub(crate) fn timeline(&self, id: u64, merged: &[u64]) -> Result<(Vec<Entry>, Counts), Fault> {
         let read = self.0.begin_read()?;
-        let counts = read.open_table(COUNTS)?.get(id)?.map(|bytes| serde_json::from_slice(bytes.value()));
+        let counts = total(&read.open_table(COUNTS)?, id, merged)?;
+        let timeline = read.open_table(TIMELINE)?;
         let mut entries = Vec::new();
-        for entry in read.open_table(TIMELINE)?.range((id, 0)..=(id, u64::MAX))? {
-            entries.push(serde_json::from_slice(entry?.1.value())?);
+        for id in [id].iter().chain(merged) {
+            for entry in timeline.range((*id, 0)..=(*id, u64::MAX))? {
+                entries.push(serde_json::from_slice(entry?.1.value())?);
+            }
         }
-        Ok((entries, counts.transpose()?.unwrap_or_default()))
+        Ok((entries, counts))
+    }
+
+    /// Incidents that a finding is part of, by its sequence number.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(crate) fn holders(&self, seq: i64) -> Result<Vec<u64>, Fault> {
+        let read = self.0.begin_read()?;
+        let table = read.open_table(FINDINGS)?;
+        table.range((seq, 0)..=(seq, u64::MAX))?.map(|entry| Ok(entry?.0.value().1)).collect()
     }
 
     /// How much happened in some incidents.
     ///
     /// # Errors
     /// The disk, or damage.
-    pub(crate) fn counts(&self, ids: impl IntoIterator<Item = u64>) -> Result<BTreeMap<u64, Counts>, Fault> {
+    pub(crate) fn counts(
+        &self,
+        merged: &Merged,
+        ids: impl IntoIterator<Item = u64>,
+    ) -> Result<BTreeMap<u64, Counts>, Fault> {
         let read = self.0.begin_read()?;
         let table = read.open_table(COUNTS)?;
-        let mut counts = BTreeMap::new();
-        for id in ids {
-            if let Some(bytes) = table.get(id)? {
-                counts.insert(id, serde_json::from_slice(bytes.value())?);
-            }
+        ids.into_iter().map(|id| Ok((id, total(&table, id, &merged.parts(id))?))).collect()
+    }
+}
+
+/// How much happened in an incident, as a commit will have it.
+pub(super) fn counts_in(write: &WriteTransaction, merged: &Merged, id: u64) -> Result<Counts, Fault> {
+    total(&write.open_table(COUNTS)?, id, &merged.parts(id))
+}
+
+/// How much happened in an incident: of its own, and in those that were merged into it.
+fn total(table: &impl ReadableTable<u64, &'static [u8]>, id: u64, merged: &[u64]) -> Result<Counts, Fault> {
+    let mut sum = Counts::default();
+    for id in [id].iter().chain(merged) {
+        if let Some(bytes) = table.get(*id)? {
+            sum.add(&serde_json::from_slice(bytes.value())?);
         }
-        Ok(counts)
+    }
+    Ok(sum)
+}
+
+/// Which incidents were merged into which.
+#[derive(Debug, Default)]
+pub(crate) struct Merged(BTreeMap<u64, Vec<u64>>);
+
+impl Merged {
+    pub(crate) fn of(desk: &Desk) -> Merged {
+        let mut merged: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for incident in desk.incidents().filter(|incident| incident.state == State::Merged) {
+            merged.entry(incident.merged_into).or_default().push(incident.id);
+        }
+        Merged(merged)
+    }
+
+    /// Those that were merged into an incident, over however many steps.
+    pub(crate) fn parts(&self, id: u64) -> Vec<u64> {
+        let mut all: BTreeSet<u64> = BTreeSet::new();
+        let mut next = vec![id];
+        while let Some(of) = next.pop() {
+            let merged = self.0.get(&of).into_iter().flatten();
+            next.extend(merged.copied().filter(|merged| *merged != id && all.insert(*merged)));
+        }
+        all.into_iter().collect()
     }
 }
 
 impl Counts {
+    fn add(&mut self, other: &Counts) {
+        self.findings += other.findings;
+        self.findings_kept += other.findings_kept;
+        self.transitions += other.transitions;
+        self.transitions_kept += other.transitions_kept;
+        self.first_us = self.first_us.into_iter().chain(other.first_us).min();
+        self.last_us = self.last_us.max(other.last_us);
+    }
+
     /// Counts an entry; whether there is room to keep it.
     fn take(&mut self, entry: &Entry) -> bool {
         let (all, kept, max) = match entry {

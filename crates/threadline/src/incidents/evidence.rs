@@ -1,31 +1,28 @@
 //! What an incident is, with its evidence: one struct, from which the API's JSON, the Markdown report and the OCSF finding
 //! are made.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use threadline_detect::incident::{Desk, Incident, State};
-use threadline_model::columns::Batch;
-use threadline_model::id::TraceId;
+use threadline_model::schema::Table;
 use threadline_query::lang::{Expr, Field, Number, Op, Test};
-use threadline_query::{Guard, QueryError, traces};
+use threadline_query::{Guard, QueryError};
 use threadline_store::Store;
 
-use super::book::{Book, Counts, Entry, Fault};
+use super::blast::Blast;
+use super::book::{Book, Counts, Entry, Fault, Merged};
+use super::entity::{self, EntityView, Evidence};
 use super::finding::Finding;
 use super::ranked;
 use crate::rows::time_text;
 
 /// Alerts of an incident that are listed.
 const ALERTS_MAX: usize = 1_000;
-/// Traces, and spans of them, that the blast radius is made of.
-const TRACES_MAX: usize = 100;
-const SPANS_MAX: u64 = 10_000;
-/// Names in a title, entities in a report.
+/// Records and spans that findings rest on, in a timeline.
+const RECORDS_MAX: usize = 200;
+/// Names in a title.
 const TITLE_RULES_MAX: usize = 2;
-const ENTITIES_MAX: usize = 200;
-/// What status a span has that failed (OTLP).
-const STATUS_ERROR: i64 = 2;
 
 /// An incident in one line.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -108,7 +105,7 @@ pub(crate) struct Item {
     pub(crate) time: String,
     #[serde(skip)]
     pub(crate) time_us: i64,
-    /// `finding` or `transition`.
+    /// `finding`, `transition`, or what findings rest on: `record` (a log), `span`, `trace`.
     pub(crate) kind: &'static str,
     pub(crate) text: String,
     /// Who, of a transition.
@@ -136,45 +133,6 @@ pub(crate) struct FindingView {
     pub(crate) trace_ids: Vec<String>,
 }
 
-/// Somebody or something that findings are about.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct EntityView {
-    pub(crate) field: String,
-    pub(crate) value: String,
-    pub(crate) findings: u64,
-    pub(crate) first_seen: String,
-    pub(crate) last_seen: String,
-    pub(crate) query: Query,
-}
-
-/// Spans of an operation, or of a service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Reached {
-    pub(crate) name: String,
-    pub(crate) spans: u64,
-    pub(crate) errors: u64,
-}
-
-/// A service that the traces of the findings touched.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct ReachedService {
-    #[serde(flatten)]
-    pub(crate) reached: Reached,
-    pub(crate) operations: Vec<Reached>,
-}
-
-/// What the traces of the findings touched.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Blast {
-    /// Traces that findings name, and those of them that were looked at.
-    pub(crate) traces: u64,
-    pub(crate) traces_read: u64,
-    pub(crate) spans: u64,
-    /// A bound was hit: there may be more.
-    pub(crate) cut: bool,
-    pub(crate) services: Vec<ReachedService>,
-}
-
 /// An incident with its evidence.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
@@ -185,9 +143,11 @@ pub(crate) struct Report {
     pub(crate) alert_list: Vec<AlertView>,
     /// By time.
     pub(crate) timeline: Vec<Item>,
-    /// Findings, and transitions, that were one too many to be kept in the timeline.
+    /// Findings, transitions and records that were one too many for the timeline.
     pub(crate) timeline_left_out: u64,
     pub(crate) entities: Vec<EntityView>,
+    /// A bound was hit: there may be more entities.
+    pub(crate) entities_cut: bool,
     pub(crate) blast_radius: Blast,
     /// When this was written.
     pub(crate) generated: String,
@@ -264,19 +224,7 @@ pub(crate) struct Taken {
 impl Taken {
     pub(crate) fn of(desk: &Desk, id: u64) -> Option<Taken> {
         let incident = desk.incident(id)?.clone();
-        let mut all = BTreeSet::from([id]);
-        loop {
-            let before = all.len();
-            let merged =
-                desk.incidents().filter(|one| one.state == State::Merged && all.contains(&one.merged_into));
-            let merged: Vec<u64> = merged.map(|one| one.id).collect();
-            all.extend(merged);
-            if all.len() == before {
-                break;
-            }
-        }
-        all.remove(&id);
-        Some(Taken { incident, merged: all.into_iter().collect() })
+        Some(Taken { incident, merged: Merged::of(desk).parts(id) })
     }
 }
 
@@ -293,16 +241,9 @@ impl Report {
         guard: &Guard,
     ) -> Result<Report, QueryError> {
         let Taken { incident, merged } = taken;
-        let read = |id: u64| {
-            book.timeline(id)
-                .map_err(|error: Fault| QueryError::Internal(format!("the book of incidents: {error}")))
-        };
-        let (mut entries, mut counts) = read(incident.id)?;
-        for id in merged {
-            let (more, other) = read(id)?;
-            entries.extend(more);
-            counts.add(&other);
-        }
+        let (entries, counts) = book
+            .timeline(incident.id, &merged)
+            .map_err(|error: Fault| QueryError::Internal(format!("the book of incidents: {error}")))?;
         let findings: Vec<&Finding> = entries
             .iter()
             .filter_map(|entry| match entry {
@@ -310,10 +251,26 @@ impl Report {
                 Entry::Transition(_) => None,
             })
             .collect();
-        let entities = entities(&findings);
-        let blast_radius = blast(&findings, store, guard)?;
+        let snapshot = store.snapshot();
+        let evidence = Evidence::read(&findings, &snapshot, guard)?;
+        let (entities, entities_cut) = entity::entities(&findings, &evidence);
+        let entities_cut = entities_cut || evidence.cut;
+        let blast_radius = Blast::of(&findings, &evidence, &snapshot, guard)?;
         let kept = counts.findings_kept + counts.transitions_kept;
+        let (records, left_out) = evidence.shown(&findings, RECORDS_MAX);
         let mut timeline: Vec<Item> = entries.iter().map(Item::of).collect();
+        timeline.extend(records.into_iter().map(|(table, seq, record)| {
+            let (kind, name) = match table {
+                Table::Logs => ("record", "logs"),
+                Table::Spans => ("span", "spans"),
+            };
+            let query = Query { table: name, query: of_seqs(&[seq]) };
+            Item::evidence(kind, record.ts_us, record.text.clone(), query)
+        }));
+        timeline.extend(blast_radius.seen.iter().map(|seen| {
+            let query = Query { table: "spans", query: Expr::trace(&seen.id.to_string()).to_string() };
+            Item::evidence("trace", seen.start_us, seen.text.clone(), query)
+        }));
         timeline.sort_by_key(|item| item.time_us);
         let alerts = incident.alerts.values().take(ALERTS_MAX);
         Ok(Report {
@@ -345,26 +302,30 @@ impl Report {
                 })
                 .collect(),
             timeline,
-            timeline_left_out: (counts.findings + counts.transitions).saturating_sub(kept),
+            timeline_left_out: (counts.findings + counts.transitions).saturating_sub(kept) + left_out,
             entities,
+            entities_cut,
             blast_radius,
             generated: time_text(now_us),
         })
     }
 }
 
-impl Counts {
-    fn add(&mut self, other: &Counts) {
-        self.findings += other.findings;
-        self.findings_kept += other.findings_kept;
-        self.transitions += other.transitions;
-        self.transitions_kept += other.transitions_kept;
-        self.first_us = self.first_us.into_iter().chain(other.first_us).min();
-        self.last_us = self.last_us.max(other.last_us);
-    }
-}
-
 impl Item {
+    /// Something that findings rest on.
+    fn evidence(kind: &'static str, time_us: i64, text: String, query: Query) -> Item {
+        Item {
+            time: time_text(time_us),
+            time_us,
+            kind,
+            text,
+            actor: String::new(),
+            action: String::new(),
+            finding: None,
+            queries: vec![query],
+        }
+    }
+
     fn of(entry: &Entry) -> Item {
         match entry {
             Entry::Finding(finding) => Item {
@@ -404,12 +365,14 @@ impl Item {
     }
 }
 
+/// The search for records by their numbers.
+fn of_seqs(seqs: &[i64]) -> String {
+    let is = |seq: &i64| Expr::Is(Field::Seq, Test::Number(Op::Eq, Number::Int(*seq)));
+    Expr::or(seqs.iter().map(is).collect()).to_string()
+}
+
 /// Searches that find what a finding rests on, and its own record.
 fn queries(finding: &Finding) -> Vec<Query> {
-    let of_seqs = |seqs: &[i64]| {
-        let is = |seq: &i64| Expr::Is(Field::Seq, Test::Number(Op::Eq, Number::Int(*seq)));
-        Expr::or(seqs.iter().map(is).collect()).to_string()
-    };
     let mut queries = vec![Query { table: "logs", query: of_seqs(&[finding.seq]) }];
     for (table, seqs) in [("logs", &finding.log_seqs), ("spans", &finding.span_seqs)] {
         if !seqs.is_empty() {
@@ -421,94 +384,4 @@ fn queries(finding: &Finding) -> Vec<Query> {
         queries.push(Query { table: "spans", query: Expr::or(traces).to_string() });
     }
     queries
-}
-
-/// The search for what an entity did.
-fn entity_query(field: &str, value: &str) -> Query {
-    let is = |field: Field| Expr::Is(field, Test::Equals(value.to_owned()));
-    let (table, expr) = match field {
-        "service.name" | "caller" => ("logs", Expr::service(value)),
-        "operation" => ("spans", is(Field::Name)),
-        // What a baseline counts has no field of its own.
-        "entity" => ("logs", Expr::Is(Field::Body, Test::Phrase(value.to_owned()))),
-        field => ("logs", is(Field::parse(field))),
-    };
-    Query { table, query: expr.to_string() }
-}
-
-fn entities(findings: &[&Finding]) -> Vec<EntityView> {
-    let mut seen: BTreeMap<(&str, &str), (u64, i64, i64)> = BTreeMap::new();
-    for finding in findings {
-        for (field, value) in &finding.entities {
-            let at = finding.time_us;
-            let entry = seen.entry((field, value)).or_insert((0, at, at));
-            *entry = (entry.0 + 1, entry.1.min(at), entry.2.max(at));
-        }
-    }
-    let mut all: Vec<EntityView> = seen
-        .into_iter()
-        .map(|((field, value), (findings, first_us, last_us))| EntityView {
-            field: field.to_owned(),
-            value: value.to_owned(),
-            findings,
-            first_seen: time_text(first_us),
-            last_seen: time_text(last_us),
-            query: entity_query(field, value),
-        })
-        .collect();
-    all.sort_by_key(|entity| std::cmp::Reverse(entity.findings));
-    all.truncate(ENTITIES_MAX);
-    all
-}
-
-/// What the traces of findings touched, within bounds.
-fn blast(findings: &[&Finding], store: &Store, guard: &Guard) -> Result<Blast, QueryError> {
-    // The newest first: what an attacker did last is what one acts on.
-    let mut known = BTreeSet::new();
-    let mut ids: Vec<TraceId> = Vec::new();
-    for id in findings.iter().rev().flat_map(|finding| &finding.trace_ids) {
-        if known.insert(id.as_str()) {
-            ids.extend(TraceId::from_hex(id));
-        }
-    }
-    let mut blast = Blast { traces: ids.len() as u64, cut: ids.len() > TRACES_MAX, ..Blast::default() };
-    let snapshot = store.snapshot();
-    let mut services: BTreeMap<String, BTreeMap<String, (u64, u64)>> = BTreeMap::new();
-    for id in ids.into_iter().take(TRACES_MAX) {
-        if blast.spans >= SPANS_MAX {
-            blast.cut = true;
-            break;
-        }
-        let records = traces::trace(&snapshot, id, guard)?;
-        blast.traces_read += 1;
-        blast.cut |= records.spans_left_out > 0;
-        for batch in &records.spans {
-            let columns = Batch::new(batch);
-            let (names, of, status) = (columns.str("name"), columns.str("service"), columns.int("status_code"));
-            for row in 0..batch.num_rows() {
-                if blast.spans >= SPANS_MAX {
-                    blast.cut = true;
-                    break;
-                }
-                blast.spans += 1;
-                let service = services.entry(of.get(row).unwrap_or("(none)").to_owned()).or_default();
-                let operation = service.entry(names.get(row).unwrap_or_default().to_owned()).or_default();
-                operation.0 += 1;
-                operation.1 += u64::from(status.get(row) == Some(STATUS_ERROR));
-            }
-        }
-    }
-    blast.services = services
-        .into_iter()
-        .map(|(name, operations)| {
-            let mut operations: Vec<Reached> =
-                operations.into_iter().map(|(name, (spans, errors))| Reached { name, spans, errors }).collect();
-            operations.sort_by_key(|one| std::cmp::Reverse(one.spans));
-            let (spans, errors) =
-                operations.iter().fold((0, 0), |sum, one| (sum.0 + one.spans, sum.1 + one.errors));
-            ReachedService { reached: Reached { name, spans, errors }, operations }
-        })
-        .collect();
-    blast.services.sort_by_key(|service| std::cmp::Reverse(service.reached.spans));
-    Ok(blast)
 }

@@ -1,8 +1,9 @@
 //! Findings as the store holds them, read in the order in which they came: what an incident keeps of each, and the alert
 //! that the desk is given.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use arrow_array::RecordBatch;
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use threadline_detect::finding::{EVENT_NAME, ID_KEY, SERVICE};
 use threadline_detect::incident::{Alert, Labels};
@@ -12,6 +13,7 @@ use threadline_model::value::members;
 use threadline_store::{Prune, Scope, Store, StoreError};
 
 use super::policy::Teams;
+use super::records;
 
 /// Event of an alert that another system posted (docs/notify.md).
 pub(crate) const ALERT_EVENT: &str = "threadline.alert";
@@ -19,6 +21,8 @@ pub(crate) const ALERT_EVENT: &str = "threadline.alert";
 pub(crate) const ALERT_LABEL: &str = "threadline.alert.label.";
 pub(crate) const ALERT_ENDS: &str = "threadline.alert.ends_at";
 
+/// Rule of "detection lags", whose end a restart forgets: quiet ends it.
+const LAG_RULE: &str = "threadline.detection.lag";
 const ENTITY: &str = "threadline.finding.entity.";
 /// Entities of a finding at most, labels of an alert, and bytes of a text that is kept of one.
 const ENTITIES_MAX: usize = 32;
@@ -26,6 +30,8 @@ const LABELS_MAX: usize = 56;
 const TEXT_BYTES_MAX: usize = 1024;
 /// Records of a finding whose service is asked for, at most.
 const SERVICES_OF_MAX: usize = 8;
+/// Files that are looked into for these, at most, for each finding.
+const FILES_OF_MAX: usize = 8;
 /// Traces, and records, of a finding at most.
 const EVIDENCE_MAX: usize = 50;
 
@@ -49,6 +55,9 @@ pub(crate) struct Finding {
     pub(crate) span_seqs: Vec<i64>,
     /// What was unusual is so no longer.
     pub(crate) over: bool,
+    /// Its end is, or will be, a finding too.
+    #[serde(default)]
+    pub(crate) announces_end: bool,
     /// Labels that another system gave it; empty for what detection found.
     pub(crate) labels: Vec<(String, String)>,
     /// The service of the records that it rests on, where its entities name none and these have one in common.
@@ -107,51 +116,44 @@ pub(super) fn each_own_record(
     Ok(snapshot.last_seq + 1)
 }
 
-/// Asks the records that findings rest on for their service, where the findings themselves name none.
+/// Asks the records that findings rest on for their service, where the findings themselves name none. What that costs has
+/// a bound, whatever a finding names: the newest of its records, in the few files whose numbers they can have.
 fn find_services(store: &Store, findings: &mut [Finding]) -> Result<(), StoreError> {
-    let nameless = |finding: &&mut Finding| finding.labels.is_empty() && finding.service().is_none();
-    let mut wanted: [FxHashMap<i64, String>; 2] = Default::default();
-    for finding in findings.iter_mut().filter(nameless) {
-        for (of_table, seqs) in wanted.iter_mut().zip([&finding.log_seqs, &finding.span_seqs]) {
-            of_table.extend(seqs.iter().take(SERVICES_OF_MAX).map(|seq| (*seq, String::new())));
-        }
-    }
-    if wanted.iter().all(FxHashMap::is_empty) {
+    let nameless = |finding: &Finding| finding.labels.is_empty() && finding.service().is_none();
+    let newest = |seqs: &[i64]| {
+        let mut seqs = seqs.to_vec();
+        seqs.sort_unstable_by(|a, b| b.cmp(a));
+        seqs.truncate(SERVICES_OF_MAX);
+        seqs
+    };
+    type Seqs = [Vec<i64>; 2];
+    let wanted: Vec<(usize, Seqs)> = findings
+        .iter()
+        .enumerate()
+        .filter(|(_, finding)| nameless(finding))
+        .map(|(at, finding)| (at, [newest(&finding.log_seqs), newest(&finding.span_seqs)]))
+        .filter(|(_, seqs)| seqs.iter().any(|seqs| !seqs.is_empty()))
+        .collect();
+    if wanted.is_empty() {
         return Ok(());
     }
     let snapshot = store.snapshot_of(Scope::All);
-    for (table, of_table) in [Table::Logs, Table::Spans].into_iter().zip(&mut wanted) {
-        let (Some(&first), Some(&last)) = (of_table.keys().min(), of_table.keys().max()) else { continue };
-        let mut visit = |batch: &RecordBatch| {
-            let batch = Batch::new(batch);
-            let (seqs, services) = (batch.int("seq"), batch.str("service"));
-            for row in 0..batch.rows() {
-                if let Some(service) = seqs.get(row).and_then(|seq| of_table.get_mut(&seq)) {
-                    *service = cut(services.get(row).unwrap_or_default());
-                }
-            }
-        };
-        let of_snapshot = snapshot.table(table);
-        let seq_of = |batch: &RecordBatch, row: usize| Batch::new(batch).int("seq").get(row);
-        let is_near = |batch: &&RecordBatch| {
-            seq_of(batch, 0).is_none_or(|from| from <= last)
-                && seq_of(batch, batch.num_rows().saturating_sub(1)).is_none_or(|to| to >= first)
-        };
-        of_snapshot.memory.iter().filter(is_near).for_each(&mut visit);
-        let prune = Prune { seq: Some(first..=last), ..Prune::default() };
-        for file in of_snapshot.files.iter().filter(|file| !file.excluded_by(&prune)) {
-            for batch in file.scan(Some(&["seq", "service"]), &prune)? {
-                visit(&batch?);
-            }
-        }
+    let mut services: [BTreeMap<i64, String>; 2] = Default::default();
+    for (index, (table, known)) in [Table::Logs, Table::Spans].into_iter().zip(&mut services).enumerate() {
+        let all: BTreeSet<i64> =
+            wanted.iter().filter_map(|(_, seqs)| seqs.get(index)).flatten().copied().collect();
+        let (columns, files_max) = (["seq", "service"], FILES_OF_MAX * wanted.len());
+        records::each(snapshot.table(table), &all, Some(&columns), files_max, |batch, row, seq| {
+            known.insert(seq, cut(batch.str("service").get(row).unwrap_or_default()));
+        })?;
     }
-    for finding in findings.iter_mut().filter(nameless) {
-        let [logs, spans] = &wanted;
-        let of_logs = finding.log_seqs.iter().filter_map(|seq| logs.get(seq));
-        let of_spans = finding.span_seqs.iter().filter_map(|seq| spans.get(seq));
-        let mut services = of_logs.chain(of_spans).filter(|service| !service.is_empty());
-        if let Some(first) = services.next()
-            && services.all(|service| service == first)
+    for (at, seqs) in wanted {
+        let mut found = seqs.iter().zip(&services).flat_map(|(seqs, known)| {
+            seqs.iter().filter_map(|seq| known.get(seq)).filter(|service| !service.is_empty())
+        });
+        if let Some(first) = found.next()
+            && found.all(|service| service == first)
+            && let Some(finding) = findings.get_mut(at)
         {
             finding.evidence_service = first.clone();
         }
@@ -202,17 +204,20 @@ impl Finding {
             EVENT_NAME => {
                 let list = |key: &str| batch.attribute(key, row).unwrap_or_default();
                 let traces = list("threadline.finding.trace_ids");
+                let phase = text("threadline.finding.phase");
+                let rule_id = text("security_rule.uuid");
                 let traces = traces.split(',').filter(|id| !id.is_empty());
                 Some(Finding {
                     id: text(ID_KEY),
                     rule: text("security_rule.name"),
-                    rule_id: text("security_rule.uuid"),
                     level: text("threadline.finding.level"),
                     entities: beginning(batch, row, ENTITY, ENTITIES_MAX),
                     trace_ids: traces.map(str::to_owned).take(EVIDENCE_MAX).collect(),
                     log_seqs: seqs(&list("threadline.finding.log_seqs")),
                     span_seqs: seqs(&list("threadline.finding.span_seqs")),
-                    over: text("threadline.finding.phase") == "over",
+                    over: phase == "over",
+                    announces_end: !phase.is_empty() && rule_id != LAG_RULE,
+                    rule_id,
                     ..finding
                 })
             }
@@ -226,6 +231,7 @@ impl Finding {
                 let ends = text(ALERT_ENDS);
                 let arrival_us = batch.int("arrival_ts").get(row).unwrap_or(finding.time_us);
                 let ends_us = crate::when::parse_time(&ends, arrival_us).ok();
+                finding.announces_end = true;
                 finding.over = ends_us.is_some_and(|ends| ends <= arrival_us);
                 Some(finding)
             }
@@ -263,6 +269,6 @@ impl Finding {
         }
         let entities = self.entities.iter().filter(|(field, _)| field != "service.name");
         entities.for_each(|(field, value)| put(field, value));
-        Alert { labels, at_us: self.time_us, over: self.over }
+        Alert { labels, at_us: self.time_us, over: self.over, announces_end: self.announces_end }
     }
 }

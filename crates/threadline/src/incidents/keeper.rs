@@ -1,6 +1,7 @@
 //! The thread of incidents: reads findings, steps the desk, does what people want, and commits. Whoever reads sees what is
 //! committed, for the lock is held from the step to the end of its commit.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -10,11 +11,12 @@ use threadline_detect::incident::{Alert, Command, Desk, Event, Refusal, Transiti
 use threadline_model::schema::Table;
 use threadline_store::{Append, Env, Store};
 
-use super::book::{Book, Entry, Fault, Page};
+use super::book::{Book, Entry, Fault, Merged, Page};
 use super::finding::{self, Finding};
 use super::policy::Alerts;
 use super::transition::{self, Kept};
-use super::{Status, Telling, notice};
+use super::{SEVERITIES, Status, Telling, notice};
+use crate::contract::Gatekeeper;
 use crate::door::watch::Watched;
 
 /// How often findings are read and the desk is stepped.
@@ -52,7 +54,8 @@ pub(crate) enum Denied {
 pub(super) struct Shared {
     pub(super) desk: Desk,
     pub(super) alerts: Alerts,
-    pub(super) status: Status,
+    /// Why nothing is kept any more: the desk is not what is committed.
+    pub(super) off: Option<String>,
 }
 
 /// The thread.
@@ -60,13 +63,18 @@ pub(super) struct Keeper {
     store: Store,
     env: Env,
     book: Book,
+    gatekeeper: Gatekeeper,
     shared: Arc<Mutex<Shared>>,
+    /// Apart from the desk, so that whoever looks how it goes waits for no step.
+    status: Arc<Mutex<Status>>,
     asks: Receiver<Ask>,
     stopping: Arc<AtomicBool>,
     telling: Telling,
     file: Option<(std::path::PathBuf, Watched)>,
     /// The desk's time, µs, which never goes back, whatever the clock does.
     now_us: i64,
+    /// When this run began, µs.
+    began_us: i64,
     /// Where findings are read from; what is committed of it.
     next_seq: i64,
     committed_seq: i64,
@@ -75,7 +83,7 @@ pub(super) struct Keeper {
     done: Vec<u64>,
 }
 
-pub(super) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -84,16 +92,20 @@ impl Keeper {
     ///
     /// # Errors
     /// The book cannot be read.
+    #[allow(clippy::too_many_arguments, reason = "each is a part of its own, given once")]
     pub(super) fn open(
         store: Store,
         env: Env,
+        gatekeeper: Gatekeeper,
         book: Book,
         alerts: Alerts,
         telling: Telling,
         asks: Receiver<Ask>,
         stopping: Arc<AtomicBool>,
     ) -> Result<Keeper, Fault> {
-        let (desk, next_seq) = book.load(alerts.policy.clone())?;
+        let (mut desk, next_seq) = book.load(alerts.policy.clone())?;
+        let began_us = env.clock.now_us();
+        desk.resume(began_us);
         let mut pending = book.pending()?;
         let mut done = Vec::new();
         if !pending.is_empty() {
@@ -102,18 +114,22 @@ impl Keeper {
             done.extend(pending.keys().copied().filter(|number| kept.contains(number)));
             pending.retain(|number, _| !kept.contains(number));
         }
-        let status = Status { running: true, next_seq, ..Status::default() };
+        let (live, silences) = counted(&desk);
+        let status = Status { running: true, next_seq, live, silences, ..Status::default() };
         let file = telling.file.clone().map(|path| (path.clone(), Watched::look([path])));
         Ok(Keeper {
             store,
             env,
+            gatekeeper,
             book,
-            shared: Arc::new(Mutex::new(Shared { desk, alerts, status })),
+            shared: Arc::new(Mutex::new(Shared { desk, alerts, off: None })),
+            status: Arc::new(Mutex::new(status)),
             asks,
             stopping,
             telling,
             file,
             now_us: 0,
+            began_us,
             next_seq,
             committed_seq: next_seq,
             pending: pending.into_values().collect(),
@@ -125,26 +141,26 @@ impl Keeper {
         Arc::clone(&self.shared)
     }
 
+    pub(super) fn status(&self) -> Arc<Mutex<Status>> {
+        Arc::clone(&self.status)
+    }
+
     #[cfg(test)]
     pub(super) fn book(&self) -> Book {
         self.book.clone()
     }
 
-    /// Works until it is told to stop.
+    /// Works until it is told to stop, or can keep nothing any more.
     pub(super) fn run(mut self) {
         let mut due = self.env.clock.monotonic();
         while !self.stopping.load(Ordering::Relaxed) {
-            let wait = due.saturating_sub(self.env.clock.monotonic());
-            match self.asks.recv_timeout(wait) {
-                Ok(ask) => self.asked(ask),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.reload();
-                    self.step();
-                    self.record();
-                    due = self.env.clock.monotonic() + STEP_EVERY;
-                }
-                Err(RecvTimeoutError::Disconnected) => break,
+            match self.turn(due) {
+                Some(next) => due = next,
+                None => break,
             }
+        }
+        if self.is_off() {
+            return;
         }
         // What was found to the last, and the records of it.
         self.step();
@@ -152,6 +168,32 @@ impl Keeper {
         if !self.done.is_empty() {
             self.step();
         }
+    }
+
+    fn is_off(&self) -> bool {
+        lock(&self.shared).off.is_some()
+    }
+
+    /// Does what people want, and what is due, however much people want; when the next is due, or `None` at the end.
+    pub(super) fn turn(&mut self, due: Duration) -> Option<Duration> {
+        let wait = due.saturating_sub(self.env.clock.monotonic());
+        match self.asks.recv_timeout(wait) {
+            Ok(ask) => {
+                self.asked(ask);
+                if self.env.clock.monotonic() < due && !self.is_off() {
+                    return Some(due);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+        if self.is_off() {
+            return None;
+        }
+        self.reload();
+        self.step();
+        self.record();
+        (!self.is_off()).then(|| self.env.clock.monotonic() + STEP_EVERY)
     }
 
     /// Takes the alerts file anew when it has changed. One that cannot be read changes nothing but the status.
@@ -173,7 +215,7 @@ impl Keeper {
             Ok(()) => tracing::info!("the alerts file is read"),
             Err(reason) => tracing::error!("the alerts file stays as it was: {reason}"),
         }
-        shared.status.alerts_problem = taken.err();
+        lock(&self.status).alerts_problem = taken.err();
     }
 
     fn now(&mut self) -> i64 {
@@ -211,14 +253,13 @@ impl Keeper {
         let mut shared = lock(&shared);
         let (mut alerts, mut of) = (Vec::new(), Vec::new());
         for finding in findings {
-            let made = alerts_of(&shared, finding);
+            let made = alerts_of(&shared, &alerts, finding);
             of.extend(std::iter::repeat_n(*finding, made.len()));
             alerts.extend(made);
         }
         let events = shared.desk.step(&alerts, now_us);
         let kept = self.commit(&mut shared, &events, &of, next_seq);
-        kept.inspect_err(|error| tracing::error!(%error, "incidents could not be kept: they are tried again"))
-            .is_ok()
+        kept.is_ok()
     }
 
     /// Does what people want, in one commit.
@@ -269,7 +310,7 @@ impl Keeper {
             && self.done.is_empty()
             && next_seq - self.committed_seq < SEQS_PER_COMMIT
         {
-            shared.status.next_seq = next_seq;
+            lock(&self.status).next_seq = next_seq;
             return Ok(());
         }
         let transitions: Vec<Kept> = events
@@ -279,9 +320,12 @@ impl Keeper {
                 Event::Message(_) => None,
             })
             .collect();
-        let placed = changes.placed.iter();
+        // A finding that says something of several alerts of an incident is one of its timeline.
+        let mut known = BTreeSet::new();
+        let placed = changes.placed.iter().filter_map(|(at, id)| Some((*id, *findings.get(*at)?)));
+        let placed = placed.filter(|(id, finding)| known.insert((finding.seq, *id)));
         let mut entries: Vec<(u64, Entry)> =
-            placed.filter_map(|(at, id)| Some((*id, Entry::Finding((*findings.get(*at)?).clone())))).collect();
+            placed.map(|(id, finding)| (id, Entry::Finding(finding.clone()))).collect();
         let told = transitions.iter().filter(|kept| kept.is_told());
         entries.extend(told.map(|kept| (kept.incident, Entry::Transition(kept.clone()))));
         // An incident that has gone keeps nothing, whatever was said of it at the end.
@@ -293,33 +337,59 @@ impl Keeper {
                 Event::Message(message) => Some(message),
                 Event::Transition(_) => None,
             });
+            let mut merged = None;
             for message in messages {
-                notice::put(write, &self.telling, &shared.desk, message)?;
+                let merged = merged.get_or_insert_with(|| Merged::of(&shared.desk));
+                notice::put(write, &self.telling, &shared.desk, merged, message)?;
             }
             Ok(())
         };
         if let Err(error) = self.book.commit(&shared.desk, &page, notices) {
             self.done = page.done;
-            let status = error.to_string();
-            // What is not kept has not happened.
-            let (desk, next_seq) = self.book.load(shared.alerts.policy.clone())?;
-            (shared.desk, self.next_seq) = (desk, next_seq);
-            shared.status.problem = Some(status);
+            self.not_kept(shared, &error);
             return Err(error);
         }
         self.committed_seq = next_seq;
-        shared.status.problem = None;
-        shared.status.next_seq = next_seq;
-        shared.status.transitions += page.pending.len() as u64;
+        let mut status = lock(&self.status);
+        status.problem = None;
+        status.next_seq = next_seq;
+        status.transitions += page.pending.len() as u64;
+        (status.live, status.silences) = counted(&shared.desk);
         let opened = events
             .iter()
             .filter(|event| matches!(event, Event::Transition(Transition { what: What::Opened, .. })));
-        shared.status.opened += opened.count() as u64;
+        status.opened += opened.count() as u64;
+        drop(status);
         self.pending.extend(page.pending);
         if events.iter().any(|event| matches!(event, Event::Message(_))) {
             self.telling.bell.ring();
         }
         Ok(())
+    }
+
+    /// What was not kept has not happened: the desk is what was committed last. After an error of its disk the database does
+    /// nothing any more until it is opened again, which delivery shares: then nothing is kept until the hub starts anew,
+    /// and that is said.
+    fn not_kept(&mut self, shared: &mut Shared, error: &Fault) {
+        self.next_seq = self.committed_seq;
+        lock(&self.status).problem = Some(format!("not kept, and tried again: {error}"));
+        match self.book.probe().and_then(|()| self.book.load(shared.alerts.policy.clone())) {
+            Ok((mut desk, next_seq)) => {
+                tracing::error!(%error, "incidents could not be kept: they are tried again");
+                desk.resume(self.began_us);
+                shared.desk = desk;
+                self.next_seq = next_seq;
+            }
+            Err(_) => {
+                let why = format!(
+                    "off: incidents/book.redb could not be written ({error}); nothing that was kept is lost: see to the disk, then restart the hub"
+                );
+                tracing::error!("incidents are {why}");
+                let mut status = lock(&self.status);
+                (status.running, status.problem) = (false, Some(why.clone()));
+                shared.off = Some(why);
+            }
+        }
     }
 
     /// Makes the audit records of transitions. Those that the store does not take now are tried again.
@@ -330,7 +400,7 @@ impl Keeper {
             let count = self.pending.len().min(RECORDS_AT_ONCE);
             for kept in self.pending.iter().take(count) {
                 let (number, said) = (kept.number, said.clone());
-                match kept.batch(&self.store, now_us) {
+                match kept.batch(&self.store, &self.gatekeeper, &self.telling.environment, now_us) {
                     Ok(Some(batch)) => {
                         let append = Append { table: Table::Logs, id: kept.id(), batch };
                         self.store.append(
@@ -351,16 +421,16 @@ impl Keeper {
             }
             drop(said);
             let mut failed = None;
-            let mut kept = Vec::new();
+            let mut kept = BTreeSet::new();
             for (number, outcome) in outcomes {
                 match outcome {
-                    Ok(_) => kept.push(number),
+                    Ok(_) => drop(kept.insert(number)),
                     Err(reason) => failed = Some(reason),
                 }
             }
             self.pending.retain(|one| !kept.contains(&one.number));
             self.done.extend(kept);
-            lock(&self.shared).status.unrecorded = self.pending.len();
+            lock(&self.status).unrecorded = self.pending.len();
             if let Some(reason) = failed {
                 tracing::error!(reason, "audit records of incidents are not kept yet: they are tried again");
                 return;
@@ -369,9 +439,21 @@ impl Keeper {
     }
 }
 
+/// Live incidents by severity, and silences.
+fn counted(desk: &Desk) -> ([usize; 5], usize) {
+    let mut live = [0; 5];
+    for incident in desk.incidents().filter(|incident| incident.state.is_live()) {
+        let at = SEVERITIES.iter().position(|known| *known == incident.severity());
+        if let Some(count) = live.get_mut(at.unwrap_or(SEVERITIES.len() - 1)) {
+            *count += 1;
+        }
+    }
+    (live, desk.silences().count())
+}
+
 /// The alerts that a finding makes. Of what is over, those of the same labels but for the severity, which is another by
-/// then.
-fn alerts_of(shared: &Shared, finding: &Finding) -> Vec<Alert> {
+/// then: of the desk, and of what the same step gives it before.
+fn alerts_of(shared: &Shared, before: &[Alert], finding: &Finding) -> Vec<Alert> {
     let alert = finding.alert(&shared.alerts.teams);
     if !finding.over || !finding.labels.is_empty() {
         return vec![alert];
@@ -382,7 +464,9 @@ fn alerts_of(shared: &Shared, finding: &Finding) -> Vec<Alert> {
     };
     let live = shared.desk.incidents().filter(|incident| incident.state.is_live());
     let open = live.flat_map(|incident| incident.active()).filter(|member| same(&member.labels));
-    let mut labels: Vec<_> = open.map(|member| member.labels.clone()).collect();
+    let before = before.iter().filter(|before| !before.over && same(&before.labels));
+    let labels = open.map(|member| &member.labels).chain(before.map(|before| &before.labels));
+    let mut labels: Vec<_> = labels.cloned().collect();
     labels.sort_unstable();
     labels.dedup();
     labels.into_iter().map(|labels| Alert { labels, ..alert.clone() }).collect()

@@ -49,15 +49,24 @@ fn write(report: &Report, out: &mut String) {
     let more = if blast.cut { " A bound was hit: there may be more." } else { "" };
     line(out, format!("{} of {} traces, {} spans.{more}\n", blast.traces_read, blast.traces, blast.spans));
     if !blast.services.is_empty() {
-        line(out, "| Service | Operation | Spans | Errors |\n| --- | --- | ---: | ---: |".to_owned());
+        line(
+            out,
+            "| Service | Hops | Operation | Spans | Errors |\n| --- | ---: | --- | ---: | ---: |".to_owned(),
+        );
         for service in &blast.services {
+            let hops = service.hops.map_or_else(|| "–".to_owned(), |hops| hops.to_string());
             for operation in &service.operations {
                 let (name, operation_name) = (plain(&service.reached.name), plain(&operation.name));
-                line(
-                    out,
-                    format!("| {name} | {operation_name} | {} | {} |", operation.spans, operation.errors),
-                );
+                let (spans, errors) = (operation.spans, operation.errors);
+                line(out, format!("| {name} | {hops} | {operation_name} | {spans} | {errors} |"));
             }
+        }
+    }
+    if !blast.calls.is_empty() {
+        line(out, "\n| Caller | Callee | Calls | Errors |\n| --- | --- | ---: | ---: |".to_owned());
+        for call in &blast.calls {
+            let (caller, callee) = (plain(&call.caller), plain(&call.callee));
+            line(out, format!("| {caller} | {callee} | {} | {} |", call.calls, call.errors));
         }
     }
     if !report.entities.is_empty() {
@@ -68,6 +77,9 @@ fn write(report: &Report, out: &mut String) {
             let (first, last) = (&entity.first_seen, &entity.last_seen);
             let query = search(&entity.query);
             line(out, format!("| {field} | {value} | {} | {first} | {last} | {query} |", entity.findings));
+        }
+        if report.entities_cut {
+            line(out, "\nA bound was hit: there may be more.".to_owned());
         }
     }
     line(out, "\n## Timeline\n".to_owned());

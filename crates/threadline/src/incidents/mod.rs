@@ -7,7 +7,9 @@
 //!
 //! It does not know how something is found, or how a receiver is reached.
 
+mod blast;
 mod book;
+mod entity;
 mod evidence;
 mod finding;
 mod keeper;
@@ -15,6 +17,7 @@ mod markdown;
 mod notice;
 mod ocsf;
 mod policy;
+mod records;
 mod transition;
 
 #[cfg(test)]
@@ -33,9 +36,10 @@ use threadline_detect::incident::{Command, Desk, Transition};
 use threadline_model::yaml::Node;
 use threadline_store::{Env, Store};
 
+use crate::contract::Gatekeeper;
 use crate::notify;
 use crate::settings::Settings;
-pub(crate) use book::Book;
+pub(crate) use book::{Book, Merged};
 pub(crate) use evidence::{Report, Summary, Taken};
 pub(crate) use keeper::Denied;
 pub(crate) use markdown::markdown;
@@ -54,6 +58,8 @@ pub(crate) const SEVERITIES: [&str; 5] = ["critical", "high", "medium", "low", "
 pub(crate) struct Telling {
     /// The hub's name, for people.
     hub: String,
+    /// What environment its records are of; may be empty.
+    environment: String,
     /// Where people reach its pages; empty: not known.
     public_url: String,
     /// Wakes delivery.
@@ -107,7 +113,12 @@ pub(crate) struct Board(Arc<State>);
 #[derive(Debug)]
 enum State {
     Off(String),
-    On { book: Book, shared: Arc<Mutex<keeper::Shared>>, asks: SyncSender<keeper::Ask> },
+    On {
+        book: Book,
+        shared: Arc<Mutex<keeper::Shared>>,
+        status: Arc<Mutex<Status>>,
+        asks: SyncSender<keeper::Ask>,
+    },
 }
 
 impl Default for Board {
@@ -126,29 +137,24 @@ impl Board {
     pub(crate) fn status(&self) -> Status {
         match &*self.0 {
             State::Off(why) => Status { problem: Some(why.clone()), ..Status::default() },
-            State::On { shared, .. } => {
-                let shared = keeper::lock(shared);
-                let mut status = shared.status.clone();
-                for incident in shared.desk.incidents().filter(|incident| incident.state.is_live()) {
-                    let at = SEVERITIES.iter().position(|known| *known == incident.severity());
-                    if let Some(count) = status.live.get_mut(at.unwrap_or(SEVERITIES.len() - 1)) {
-                        *count += 1;
-                    }
-                }
-                status.silences = shared.desk.silences().count();
-                status
-            }
+            State::On { status, .. } => keeper::lock(status).clone(),
         }
     }
 
-    /// Reads what is committed. The lock is held: be short.
+    /// Reads what is committed. Blocks, and the lock is held: be short.
     ///
     /// # Errors
     /// Nothing runs.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Desk, &Book) -> T) -> Result<T, Failure> {
         match &*self.0 {
             State::Off(why) => Err(Failure::NotRunning(why.clone())),
-            State::On { book, shared, .. } => Ok(read(&keeper::lock(shared).desk, book)),
+            State::On { book, shared, .. } => {
+                let shared = keeper::lock(shared);
+                match &shared.off {
+                    Some(why) => Err(Failure::NotRunning(why.clone())),
+                    None => Ok(read(&shared.desk, book)),
+                }
+            }
         }
     }
 
@@ -177,6 +183,7 @@ impl Board {
             State::Off(why) => return Err(Failure::NotRunning(why.clone())),
             State::On { asks, .. } => asks,
         };
+        self.read(|_, _| ())?;
         let (answer, answered) = sync_channel(1);
         let ask = keeper::Ask { actor: actor.to_owned(), command, answer };
         asks.try_send(ask).map_err(|error| match error {
@@ -213,7 +220,12 @@ impl Incidents {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(crate) fn start(settings: &Settings, store: &Store, env: &Env) -> std::io::Result<Incidents> {
+    pub(crate) fn start(
+        settings: &Settings,
+        store: &Store,
+        env: &Env,
+        gatekeeper: &Gatekeeper,
+    ) -> std::io::Result<Incidents> {
         let stopping = Arc::new(AtomicBool::new(false));
         let mut incidents = Incidents {
             board: Board::off("incidents are switched off (setting `incidents`)"),
@@ -233,6 +245,7 @@ impl Incidents {
         });
         let hub = if settings.environment.is_empty() { "threadline" } else { &settings.environment };
         let telling = Telling {
+            environment: settings.environment.clone(),
             hub: hub.to_owned(),
             public_url: settings.public_url.clone(),
             bell: incidents.bell.clone(),
@@ -241,8 +254,10 @@ impl Incidents {
         let (asks, asked) = sync_channel(ASKS_MAX);
         // What was found before incidents were kept opens none.
         let opened = Book::open(&settings.data_dir, store.stats().last_seq + 1).and_then(|book| {
-            let (store, env) = (store.clone(), env.clone());
-            let keeper = keeper::Keeper::open(store, env, book.clone(), alerts, telling, asked, stopping)?;
+            let (store, env, gatekeeper) = (store.clone(), env.clone(), gatekeeper.clone());
+            let opened = book.clone();
+            let keeper =
+                keeper::Keeper::open(store, env, gatekeeper, opened, alerts, telling, asked, stopping)?;
             Ok((book, keeper))
         });
         let prepared = opened.and_then(|(book, keeper)| {
@@ -262,11 +277,11 @@ impl Incidents {
                 return Ok(incidents);
             }
         };
-        let shared = keeper.shared();
-        keeper::lock(&shared).status.alerts_problem = alerts_problem;
+        let (shared, status) = (keeper.shared(), keeper.status());
+        keeper::lock(&status).alerts_problem = alerts_problem;
         let thread = std::thread::Builder::new().name("threadline-incidents".to_owned());
         incidents.thread = Some(thread.spawn(move || keeper.run())?);
-        incidents.board = Board(Arc::new(State::On { book, shared, asks }));
+        incidents.board = Board(Arc::new(State::On { book, shared, status, asks }));
         Ok(incidents)
     }
 

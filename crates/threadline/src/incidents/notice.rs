@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use redb::WriteTransaction;
 use threadline_detect::incident::{Desk, Incident, Message};
 
-use super::book::{Counts, Fault};
+use super::book::{self, Counts, Fault, Merged};
 use super::{Summary, Telling};
 use crate::notify::{Kind, Notice, outbox};
 
@@ -20,17 +20,19 @@ pub(super) fn put(
     write: &WriteTransaction,
     telling: &Telling,
     desk: &Desk,
+    merged: &Merged,
     message: &Message,
 ) -> Result<(), Fault> {
     // A message is of an incident that the desk has.
     let Some(incident) = desk.incident(message.incident) else { return Ok(()) };
-    outbox::put(write, &notice(telling, incident, message))?;
+    let counts = book::counts_in(write, merged, incident.id)?;
+    outbox::put(write, &notice(telling, incident, &counts, message))?;
     Ok(())
 }
 
-fn notice(telling: &Telling, incident: &Incident, message: &Message) -> Notice {
-    let findings = incident.alerts.values().map(|member| member.count).sum::<u64>() + incident.more;
-    let summary = Summary::of(incident, &Counts { findings, ..Counts::default() });
+fn notice(telling: &Telling, incident: &Incident, counts: &Counts, message: &Message) -> Notice {
+    let summary = Summary::of(incident, counts);
+    let findings = summary.findings;
     let mut entities = BTreeSet::new();
     for (name, value) in incident.alerts.values().flat_map(|member| &member.labels) {
         if !NO_ENTITIES.contains(&&**name) {

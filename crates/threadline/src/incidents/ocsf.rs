@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::evidence::{EntityView, Item, Report};
+use super::entity::EntityView;
+use super::evidence::{Item, Report};
 
 /// Version of the schema.
 const VERSION: &str = "1.8.0";
@@ -92,13 +93,14 @@ pub(crate) fn ocsf(report: &Report) -> Value {
         "resources": report.blast_radius.services.iter().map(|service| json!({
             "name": service.reached.name,
             "type": "service",
-            "data": {"spans": service.reached.spans, "errors": service.reached.errors},
+            "data": {"spans": service.reached.spans, "errors": service.reached.errors, "hops": service.hops},
         })).collect::<Vec<Value>>(),
         "unmapped": {
             "group": of.group,
             "route": of.route,
             "team": of.team,
             "operations": report.blast_radius.services,
+            "calls": report.blast_radius.calls,
             "notes": report.notes,
         },
     });
@@ -112,24 +114,19 @@ pub(crate) fn ocsf(report: &Report) -> Value {
 
 /// The rules, each once, in the order in which they found something.
 fn analytics(report: &Report) -> Vec<Value> {
-    let mut known: Vec<(&str, &str)> = Vec::new();
+    let mut known: Vec<(String, String)> = Vec::new();
     for finding in report.timeline.iter().filter_map(|item| item.finding.as_ref()) {
-        let rule = (finding.rule.as_str(), finding.rule_id.as_str());
-        if !known.contains(&rule) {
+        // An alert of another system has a name and no id: each stands for the other.
+        let or = |one: &'_ str, other: &'_ str| if one.is_empty() { other.to_owned() } else { one.to_owned() };
+        let rule = (or(&finding.rule, &finding.rule_id), or(&finding.rule_id, &finding.rule));
+        if !rule.0.is_empty() && !known.contains(&rule) {
             known.push(rule);
         }
     }
-    let analytic = |(name, uid): (&str, &str)| {
+    let analytic = |(name, uid): (String, String)| {
         // Baselines are statistics, all else is rules (`analytic.type_id`).
         let (type_id, type_name) = if uid.starts_with("baseline.") { (3, "Statistical") } else { (1, "Rule") };
-        let mut analytic = Map::new();
-        for (key, text) in [("name", name), ("uid", uid), ("type", type_name)] {
-            if !text.is_empty() {
-                analytic.insert(key.to_owned(), text.into());
-            }
-        }
-        analytic.insert("type_id".to_owned(), type_id.into());
-        Value::Object(analytic)
+        json!({"name": name, "uid": uid, "type": type_name, "type_id": type_id})
     };
     known.into_iter().map(analytic).collect()
 }
@@ -177,7 +174,8 @@ fn observable(entity: &EntityView) -> Value {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::evidence::{Blast, FindingView, Query, Reached, ReachedService, Summary, Times};
+    use super::super::blast::{Blast, Reached, ReachedService};
+    use super::super::evidence::{FindingView, Query, Summary, Times};
     use super::*;
 
     /// What the schema asks for, written down from its published source (class `detection_finding`, objects `metadata`,
@@ -289,10 +287,11 @@ mod tests {
                 entity("user.id", "ann"),
                 entity("operation", "GET /"),
             ],
+            entities_cut: false,
             blast_radius: Blast {
                 services: vec![ReachedService {
                     reached: Reached { name: "shop".to_owned(), spans: 2, errors: 1 },
-                    operations: vec![],
+                    ..ReachedService::default()
                 }],
                 ..Blast::default()
             },

@@ -1,21 +1,22 @@
 //! Transitions as audit records: event `threadline.incident.transition` of `service:threadline`, under an id that is made
 //! of the transition's number.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use arrow_array::RecordBatch;
 use arrow_schema::ArrowError;
 use serde::{Deserialize, Serialize};
-use threadline_detect::finding::SERVICE;
 use threadline_detect::incident::{Transition, What};
-use threadline_model::builder::{BatchBuilder, RecordLimits};
-use threadline_model::record::{Attribute, LogView, ResourceView, ScopeView};
-use threadline_model::schema::Table;
+use threadline_model::record::Attribute;
 use threadline_model::value::Value;
 use threadline_store::{BatchId, Store, StoreError};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::finding::each_own_record;
+use crate::contract::Gatekeeper;
+use crate::own;
+use crate::rows::time_text;
 
 /// Event name of a transition's record.
 pub(crate) const EVENT_NAME: &str = "threadline.incident.transition";
@@ -23,6 +24,8 @@ pub(crate) const EVENT_NAME: &str = "threadline.incident.transition";
 pub(crate) const NUMBER_KEY: &str = "threadline.incident.transition.number";
 /// Keeps ids of transitions apart from all others.
 const SEED: u64 = 0x696e_6369_6465_6e74;
+/// Details that are numbers in the contract.
+const NUMBERS: [&str; 4] = ["alerts", "into", "silence", "step"];
 /// OTLP's INFO.
 const SEVERITY: i32 = 9;
 
@@ -48,16 +51,27 @@ impl Kept {
             What::Opened => ("opened", vec![]),
             What::Joined { alert } => ("joined", vec![("alert", hex(alert))]),
             What::Ended { alert } => ("ended", vec![("alert", hex(alert))]),
-            What::Moved { from, to, why } => {
+            What::Moved { from, to, why, until_us } => {
                 let states = vec![("from", from.name().to_owned()), ("to", to.name().to_owned())];
-                ("moved", states.into_iter().chain([("reason", why.to_string())]).collect())
+                let ends = until_us.map(|until_us| ("ends_at", time_text(until_us)));
+                ("moved", states.into_iter().chain([("reason", why.to_string())]).chain(ends).collect())
             }
             What::Assigned { to } => ("assigned", vec![("assignee", to.to_string())]),
             What::Noted { text } => ("noted", vec![("note", text.to_string())]),
             What::Escalated { step } => ("escalated", vec![("step", step.to_string())]),
             What::Merged { into } => ("merged", vec![("into", into.to_string())]),
-            What::Silenced { silence } => ("silenced", vec![("silence", silence.to_string())]),
+            What::Silenced { silence, matchers, from_us, until_us, comment } => (
+                "silenced",
+                vec![
+                    ("silence", silence.to_string()),
+                    ("matchers", matchers.join(", ")),
+                    ("starts_at", time_text(*from_us)),
+                    ("ends_at", time_text(*until_us)),
+                    ("comment", comment.to_string()),
+                ],
+            ),
             What::Unsilenced { silence } => ("unsilenced", vec![("silence", silence.to_string())]),
+            What::SilenceEnded { silence } => ("silence_ended", vec![("silence", silence.to_string())]),
             What::Overflowed { alerts } => ("overflowed", vec![("alerts", alerts.to_string())]),
         };
         let details = details.into_iter().filter(|(_, value)| !value.is_empty());
@@ -95,14 +109,28 @@ impl Kept {
             "opened" => format!("{of}opened"),
             "joined" => format!("{of}has a further alert"),
             "ended" => format!("{of}has an alert that is over"),
-            "moved" => format!("{of}is {} by {actor}{because}", self.detail("to")),
+            "moved" => {
+                let until = match self.detail("ends_at") {
+                    "" => String::new(),
+                    ends => format!(" until {ends}"),
+                };
+                format!("{of}is {}{until} by {actor}{because}", self.detail("to"))
+            }
             "assigned" if self.detail("assignee").is_empty() => format!("{of}is nobody's, by {actor}"),
             "assigned" => format!("{of}is {}'s, by {actor}", self.detail("assignee")),
             "noted" => format!("{of}has a note of {actor}: {}", self.detail("note")),
             "escalated" => format!("{of}escalated, step {}", self.detail("step")),
             "merged" => format!("{of}merged into {} by {actor}", self.detail("into")),
-            "silenced" => format!("silence {} made by {actor}", self.detail("silence")),
+            "silenced" => format!(
+                "silence {} of {} from {} until {} made by {actor}: {}",
+                self.detail("silence"),
+                self.detail("matchers"),
+                self.detail("starts_at"),
+                self.detail("ends_at"),
+                self.detail("comment")
+            ),
             "unsilenced" => format!("silence {} ended by {actor}", self.detail("silence")),
+            "silence_ended" => format!("silence {} is over", self.detail("silence")),
             "overflowed" => {
                 format!("{} alerts found no place: too many incidents are open", self.detail("alerts"))
             }
@@ -115,13 +143,14 @@ impl Kept {
         BatchId(xxh3_128_with_seed(&self.number.to_le_bytes(), SEED))
     }
 
-    /// The batch that holds its record.
-    pub(super) fn batch(&self, store: &Store, now_us: i64) -> Result<Option<RecordBatch>, ArrowError> {
-        let mut builder = BatchBuilder::new(store.layout(Table::Logs), now_us, RecordLimits::default());
-        let resource =
-            [("service.name", Value::Str(SERVICE)), ("service.version", Value::Str(env!("CARGO_PKG_VERSION")))];
-        builder.set_resource(&ResourceView { attributes: &resource, ..ResourceView::default() });
-        builder.set_scope(&ScopeView { name: "threadline.incidents", ..ScopeView::default() });
+    /// The batch that holds its record, checked as all records are; none is refused, for there is one of every transition.
+    pub(super) fn batch(
+        &self,
+        store: &Store,
+        gatekeeper: &Gatekeeper,
+        environment: &str,
+        now_us: i64,
+    ) -> Result<Option<RecordBatch>, ArrowError> {
         let int = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
         let keys: Vec<String> =
             self.details.iter().map(|(key, _)| format!("threadline.incident.{key}")).collect();
@@ -133,24 +162,22 @@ impl Kept {
         if self.incident != 0 {
             attributes.push(("threadline.incident.id", int(self.incident)));
         }
-        let details = keys.iter().zip(&self.details);
-        attributes.extend(details.map(|(key, (_, value))| (key.as_str(), Value::Str(value))));
-        let nanos = |us: i64| u64::try_from(us).unwrap_or(0).saturating_mul(1000);
-        let body = self.text();
-        let log = LogView {
-            time_unix_nano: nanos(self.at_us),
-            observed_time_unix_nano: nanos(now_us),
-            severity_number: SEVERITY,
-            severity_text: crate::rows::severity_name(i64::from(SEVERITY)).unwrap_or_default(),
-            event_name: EVENT_NAME,
-            body: Value::Str(&body),
-            attributes: &attributes,
-            ..LogView::default()
-        };
-        if let Err((field, reason)) = builder.push_log(&log, 0) {
-            tracing::error!(field, reason, "an audit record of a transition is not kept");
+        let values: Vec<Cow<'_, str>> = self.details.iter().map(|(_, value)| gatekeeper.mask(value)).collect();
+        for ((key, (name, _)), value) in keys.iter().zip(&self.details).zip(&values) {
+            let number = value.parse().ok().filter(|_| NUMBERS.contains(&name.as_str()));
+            attributes.push((key, number.map_or(Value::Str(value), Value::Int)));
         }
-        builder.finish()
+        let body = self.text();
+        let body = gatekeeper.mask(&body);
+        let record = own::Record {
+            event: EVENT_NAME,
+            time_us: self.at_us,
+            severity: SEVERITY,
+            body: &body,
+            attributes: &attributes,
+        };
+        let source = own::Source { scope: "threadline.incidents", environment };
+        own::batch(store, source, now_us, gatekeeper.inspector().as_mut(), &[record])
     }
 }
 

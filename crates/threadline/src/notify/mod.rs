@@ -110,6 +110,7 @@ pub(crate) struct Shared {
     /// The hub's id and its name.
     hub_id: String,
     hub: String,
+    environment: String,
     receivers: Mutex<BTreeMap<String, Receiver>>,
     threads: Mutex<Threads>,
     /// What is wrong with receivers, a line each.
@@ -385,7 +386,7 @@ impl Notifier {
         store: Store,
         env: Env,
         bell: Bell,
-        hub: &str,
+        environment: &str,
         gatekeeper: Gatekeeper,
         source: Option<Source>,
     ) -> Result<Notifier, Box<dyn std::error::Error + Send + Sync>> {
@@ -394,8 +395,9 @@ impl Notifier {
         outbox::prepare(&db, fresh_id)?;
         let shared = Arc::new(Shared {
             hub_id: outbox::hub_id(&db)?,
-            hub: hub.to_owned(),
-            posted: PostedAlerts::open(Arc::clone(&db), gatekeeper.clone())?,
+            hub: if environment.is_empty() { "threadline" } else { environment }.to_owned(),
+            environment: environment.to_owned(),
+            posted: PostedAlerts::open(Arc::clone(&db), gatekeeper.clone(), environment)?,
             gatekeeper,
             db,
             store,
@@ -514,7 +516,8 @@ fn keep_outcomes(shared: &Shared) -> Result<(), OutboxError> {
         for (number, outcome) in &outcomes {
             let id = record::id(&shared.hub_id, *number);
             let mut inspector = shared.gatekeeper.inspector();
-            match record::batch(&shared.store, inspector.as_mut(), outcome, shared.env.clock.now_us()) {
+            let (environment, now_us) = (&shared.environment, shared.env.clock.now_us());
+            match record::batch(&shared.store, environment, inspector.as_mut(), outcome, now_us) {
                 Ok(Some(batch)) => {
                     match shared.store.append_wait(Append { table: Table::Logs, id, batch }) {
                         Ok(_) => {}

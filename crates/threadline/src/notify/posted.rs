@@ -100,6 +100,7 @@ pub(crate) enum PostError {
 pub(crate) struct PostedAlerts {
     db: Arc<Database>,
     gatekeeper: Gatekeeper,
+    environment: Arc<str>,
     /// Whoever changes them has this, through everything that waits for a disk.
     writing: Arc<Mutex<()>>,
     known: Arc<Mutex<BTreeMap<u64, Posted>>>,
@@ -115,7 +116,11 @@ struct Change {
 
 impl PostedAlerts {
     /// Those that the database knows.
-    pub(crate) fn open(db: Arc<Database>, gatekeeper: Gatekeeper) -> Result<PostedAlerts, OutboxError> {
+    pub(crate) fn open(
+        db: Arc<Database>,
+        gatekeeper: Gatekeeper,
+        environment: &str,
+    ) -> Result<PostedAlerts, OutboxError> {
         let mut known = BTreeMap::new();
         let txn = db.begin_write()?;
         for entry in txn.open_table(TABLE)?.iter()? {
@@ -126,7 +131,13 @@ impl PostedAlerts {
             }
         }
         txn.commit()?;
-        Ok(PostedAlerts { db, gatekeeper, writing: Arc::default(), known: Arc::new(Mutex::new(known)) })
+        Ok(PostedAlerts {
+            db,
+            gatekeeper,
+            environment: environment.into(),
+            writing: Arc::default(),
+            known: Arc::new(Mutex::new(known)),
+        })
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<u64, Posted>> {
@@ -268,12 +279,13 @@ impl PostedAlerts {
             })
             .collect();
         let mut inspector = self.gatekeeper.inspector();
-        let batch = own::batch(store, "threadline.alerts", now_us, inspector.as_mut(), &records);
+        let source = own::Source { scope: "threadline.alerts", environment: &self.environment };
+        let batch = own::batch(store, source, now_us, inspector.as_mut(), &records);
         let Some(batch) = batch.map_err(|error| PostError::Wrong(error.to_string()))? else {
             return Err(PostError::Wrong("nothing is left of it".to_owned()));
         };
         let mut id = format!("{now_us}");
-        posted.iter().for_each(|posted| id.push_str(&format!("/{:016x}", posted.fingerprint)));
+        posted.iter().for_each(|of| id.push_str(&format!("/{:016x}/{}", of.fingerprint, of.ends_us)));
         let id = BatchId(xxh3_128_with_seed(id.as_bytes(), SEED));
         match store.append_wait(Append { table: Table::Logs, id, batch }) {
             Ok(_) => Ok(()),
@@ -458,7 +470,7 @@ mod tests {
         let options = Options { disk_free_bytes_min: 0, ..Options::default() };
         let store = Store::open(&folder.path().join("data"), options, Env::local()).unwrap();
         let db = Arc::new(Database::create(folder.path().join("book.redb")).unwrap());
-        let alerts = PostedAlerts::open(Arc::clone(&db), Gatekeeper::default()).unwrap();
+        let alerts = PostedAlerts::open(Arc::clone(&db), Gatekeeper::default(), "").unwrap();
         let post = |text: &str, ends: &str, at: i64| {
             let body = format!(
                 r#"[{{"labels":{{"alertname":"Down","service":"cart","empty":""}},"annotations":{{"summary":"{text}"}}{ends}}}]"#
@@ -481,7 +493,7 @@ mod tests {
         assert_eq!(resolved(), 0);
         // The hub is started anew; nobody has said anything since.
         drop(alerts);
-        let alerts = PostedAlerts::open(db, Gatekeeper::default()).unwrap();
+        let alerts = PostedAlerts::open(db, Gatekeeper::default(), "").unwrap();
         assert_eq!(alerts.active(NOW + 13 * MINUTE).len(), 1);
         alerts.sweep(&store, NOW + 18 * MINUTE).unwrap();
         alerts.sweep(&store, NOW + 19 * MINUTE).unwrap();
@@ -507,7 +519,7 @@ mod tests {
         let options = Options { disk_free_bytes_min: 0, ..Options::default() };
         let store = Store::open(&folder.path().join("data"), options, Env::local()).unwrap();
         let db = Arc::new(Database::create(folder.path().join("book.redb")).unwrap());
-        let alerts = PostedAlerts::open(db, Gatekeeper::default()).unwrap();
+        let alerts = PostedAlerts::open(db, Gatekeeper::default(), "").unwrap();
         let long = "x".repeat(5000);
         let pairs = |count| (0..count).map(|n| format!(r#""a{n}":"x""#)).collect::<Vec<_>>().join(",");
         for (body, want) in [
@@ -588,7 +600,7 @@ mod tests {
         let store = Store::open(&folder.path().join("data"), options, Env::local()).unwrap();
         let book = folder.path().join("book.redb");
         let db = Arc::new(Database::create(&book).unwrap());
-        let alerts = PostedAlerts::open(Arc::clone(&db), policy_that_masks()).unwrap();
+        let alerts = PostedAlerts::open(Arc::clone(&db), policy_that_masks(), "").unwrap();
         let body = r#"[{"labels":{"alertname":"Down","password":"hunter2-of-labels"},
             "annotations":{"summary":"call with Authorization: Bearer hunter2-of-summaries","apikey":"hunter2-of-notes"},
             "generatorURL":"http://u:hunter2-of-urls@prometheus/graph"}]"#;
@@ -622,7 +634,7 @@ mod tests {
         let full = Options { disk_free_bytes_min: u64::MAX, ..Options::default() };
         let busy = Store::open(&folder.path().join("full"), full, Env::local()).unwrap();
         let db = Arc::new(Database::create(folder.path().join("book.redb")).unwrap());
-        let alerts = PostedAlerts::open(Arc::clone(&db), Gatekeeper::default()).unwrap();
+        let alerts = PostedAlerts::open(Arc::clone(&db), Gatekeeper::default(), "").unwrap();
         let end = crate::rows::time_text(NOW - 1);
         let start = crate::rows::time_text(NOW - 2);
         let all: Vec<String> = (0..500).map(|n| format!(r#"{{"labels":{{"n":"{n}"}}}}"#)).collect();
@@ -641,7 +653,7 @@ mod tests {
         assert_eq!(alerts.active(NOW).len(), 500);
         alerts.sweep(&store, NOW + 20 * MINUTE).unwrap();
         assert_eq!((alerts.active(NOW).len(), store.stats().last_seq - before), (0, 1000));
-        let anew = PostedAlerts::open(db, Gatekeeper::default()).unwrap();
+        let anew = PostedAlerts::open(db, Gatekeeper::default(), "").unwrap();
         assert_eq!(anew.active(NOW).len(), 0);
         store.close().unwrap();
         busy.close().unwrap();

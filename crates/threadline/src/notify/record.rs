@@ -24,6 +24,7 @@ pub(super) fn id(hub_id: &str, number: u64) -> BatchId {
 /// The batch of an outcome.
 pub(super) fn batch(
     store: &Store,
+    environment: &str,
     inspector: &mut dyn Inspector,
     outcome: &Outcome,
     now_us: i64,
@@ -62,5 +63,6 @@ pub(super) fn batch(
         body: &body,
         attributes: &attributes,
     };
-    own::batch(store, "threadline.notify", now_us, inspector, &[record])
+    let source = own::Source { scope: "threadline.notify", environment };
+    own::batch(store, source, now_us, inspector, &[record])
 }

@@ -68,6 +68,10 @@ pub(crate) fn report() -> Value {
     let mut service = spans();
     if let Some(service) = service.as_object_mut() {
         service.insert("operations".to_owned(), list(object(&["name", "spans", "errors"], spans())));
+        let hops = "Calls between services from the offender's spans down to it, at least; null: it is in the traces, and not below.";
+        service.insert("hops".to_owned(), json!({"type": ["integer", "null"], "description": hops}));
+        service.insert("first_seen".to_owned(), text("Start of its first span, RFC 3339."));
+        service.insert("last_seen".to_owned(), text("End of its last span, RFC 3339."));
     }
     let more = json!({
         "notes": list(object(&["time", "author", "text"], json!({
@@ -85,7 +89,10 @@ pub(crate) fn report() -> Value {
         }))),
         "timeline": list(object(&["time", "kind", "text"], json!({
             "time": text("RFC 3339."),
-            "kind": {"enum": ["finding", "transition"]},
+            "kind": {
+                "enum": ["finding", "transition", "record", "span", "trace"],
+                "description": "A finding, a change, or what findings rest on: a log record, a span, a trace.",
+            },
             "text": text("In words."),
             "actor": text("Who, of a transition."),
             "action": text("What, of a transition."),
@@ -96,17 +103,24 @@ pub(crate) fn report() -> Value {
         "entities": list(object(&["field", "value", "findings", "query"], json!({
             "field": text("What it is, such as `client.address`."),
             "value": text("Which."),
-            "findings": int("Findings of the timeline that are about it."),
+            "findings": int("Findings of the timeline that name it, or rest on a record that has it."),
             "first_seen": text("RFC 3339."),
             "last_seen": text("RFC 3339."),
             "query": reference("IncidentQuery"),
         }))),
-        "blast_radius": object(&["traces", "traces_read", "spans", "cut", "services"], json!({
-            "traces": int("Traces that findings name."),
+        "entities_cut": {"type": "boolean", "description": "A bound was hit: there may be more entities."},
+        "blast_radius": object(&["traces", "traces_read", "spans", "cut", "services", "calls"], json!({
+            "traces": int("Traces that findings name, or their evidence is part of."),
             "traces_read": int("Those of them that were looked at: at most 100."),
             "spans": int("Spans of these: at most 10,000."),
             "cut": {"type": "boolean", "description": "A bound was hit: there may be more."},
             "services": list(object(&["name", "spans", "errors", "operations"], service)),
+            "calls": list(object(&["caller", "callee", "calls", "errors"], json!({
+                "caller": text("Service."),
+                "callee": text("Service that it called."),
+                "calls": int("How often: spans with a parent of the caller."),
+                "errors": int("Those that failed."),
+            }))),
         })),
         "generated": text("When this was written, RFC 3339."),
     });
