@@ -203,7 +203,7 @@ async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>, mut asked:
     }
     println!("  authority {}", folder.join("pki/ca.pem").display());
     println!(
-        "  told      http://127.0.0.1:{} /… hears of incidents, by signed webhooks: pager, front, shop, console",
+        "  told      http://127.0.0.1:{}/… hears of incidents, by signed webhooks: pager, front, shop, console",
         receiver.port
     );
     let field = Field {
