@@ -118,6 +118,31 @@ impl Attack {
     }
 }
 
+impl Attack {
+    /// Severity of what the rule finds.
+    pub(crate) fn severity(self) -> &'static str {
+        match self {
+            Attack::ExpiredCertificate | Attack::NoCertificate | Attack::Plaintext | Attack::ExpiredTokens => {
+                "low"
+            }
+            Attack::WrongAuthority | Attack::PathScan | Attack::SlowDependency => "medium",
+            Attack::ForgedTokens | Attack::PrivilegeProbe => "high",
+        }
+    }
+
+    /// Services that traces of it go through. Who fails at the handshake has none.
+    pub(crate) fn touches(self) -> &'static [&'static str] {
+        match self {
+            Attack::ExpiredCertificate | Attack::WrongAuthority | Attack::NoCertificate | Attack::Plaintext => {
+                &[]
+            }
+            Attack::ExpiredTokens | Attack::ForgedTokens | Attack::PrivilegeProbe => &["edge", "orders"],
+            Attack::PathScan => &["edge"],
+            Attack::SlowDependency => &["edge", "payment"],
+        }
+    }
+}
+
 /// Where attacks are made.
 #[derive(Clone)]
 pub(crate) struct Field {

@@ -9,6 +9,7 @@
 mod attacks;
 mod careless;
 mod hub;
+mod incidents;
 mod jwt;
 mod load;
 mod mesh;

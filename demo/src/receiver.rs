@@ -1,4 +1,4 @@
-//! Somebody who is told of incidents: a receiver of signed webhooks (Standard Webhooks), as an incident-response system would be.
+//! Those who are told of incidents: receivers of signed webhooks (Standard Webhooks), as incident-response systems would be.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -16,16 +16,43 @@ use serde_json::Value;
 
 use crate::Result;
 
-/// What it was told.
+/// Teams and their services.
+const TEAMS: [(&str, &[&str]); 4] = [
+    ("front", &["edge"]),
+    ("shop", &["orders", "catalogue"]),
+    ("money", &["payment"]),
+    ("growth", &["recommend", "notify"]),
+];
+/// Receivers: who is woken, two teams that hear of their own, and who hears the rest.
+const RECEIVERS: [&str; 4] = ["pager", "front", "shop", "console"];
+
+/// The team of a service.
+pub(crate) fn team_of(service: &str) -> &'static str {
+    TEAMS.iter().find(|(_, services)| services.contains(&service)).map_or("", |(team, _)| team)
+}
+
+/// Who must hear of an incident.
+pub(crate) fn receiver_of(severity: &str, team: &str) -> &'static str {
+    match (severity, team) {
+        ("high" | "critical", _) => "pager",
+        (_, "front") => "front",
+        (_, "shop") => "shop",
+        _ => "console",
+    }
+}
+
+/// What was told.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
+    /// To which receiver.
+    pub(crate) receiver: &'static str,
     /// Of which incident.
     pub(crate) incident: u64,
     /// `incident.trigger`, `incident.resolve`, …
     pub(crate) what: String,
 }
 
-/// The receiver.
+/// The receivers, on one port.
 #[derive(Clone, Debug)]
 pub(crate) struct Receiver {
     pub(crate) port: u16,
@@ -34,8 +61,8 @@ pub(crate) struct Receiver {
 
 #[derive(Debug, Default)]
 struct Heard {
-    /// By `webhook-id`: what comes again comes under the same.
-    told: BTreeMap<String, Told>,
+    /// By receiver and `webhook-id`: what comes again comes under the same.
+    told: BTreeMap<(&'static str, String), Told>,
     /// Messages with a bad signature.
     forged: u64,
 }
@@ -55,36 +82,48 @@ impl Receiver {
         let port = listener.local_addr().map_err(|error| error.to_string())?.port();
         let receiver = Receiver { port, heard: Arc::default() };
         let heard = Arc::clone(&receiver.heard);
-        let take = move |headers: HeaderMap, body: Bytes| {
-            let status = hear(&heard, &key, &headers, &body);
-            async move { status }
-        };
-        let app = Router::new().route("/", post(take));
+        let mut app = Router::new();
+        for name in RECEIVERS {
+            let (heard, key) = (Arc::clone(&heard), Arc::clone(&key));
+            let take = move |headers: HeaderMap, body: Bytes| {
+                let status = hear(&heard, name, &key, &headers, &body);
+                async move { status }
+            };
+            app = app.route(&format!("/{name}"), post(take));
+        }
         tokio::spawn(async move { axum::serve(listener, app).await });
         Ok(receiver)
     }
 
-    /// The alerts file of the hub: teams have routes of their own, and this receiver hears all.
+    /// The alerts file of the hub: what is high goes to the pager, the rest to the team that has the service, or to the
+    /// console.
     pub(crate) fn write_alerts_file(&self, folder: &Path) -> Result<()> {
+        let teams: String =
+            TEAMS.iter().map(|(team, services)| format!("  {team}: [{}]\n", services.join(", "))).collect();
+        let receivers: String = RECEIVERS
+            .iter()
+            .map(|name| {
+                let url = format!("http://127.0.0.1:{}/{name}", self.port);
+                format!(
+                    "  - name: {name}
+    webhook: {{ url: \"{url}\", secret_file: webhook-secret, allow_plain: true, allow_private: true }}
+"
+                )
+            })
+            .collect();
         let text = format!(
             "teams:
-  shop: [edge, orders, catalogue]
-  money: [payment]
-  growth: [recommend, notify]
-route:
+{teams}route:
   group_by: [service, client.address, user.id, network.peer.address]
   group_wait: 1s
   group_interval: 10s
   receivers: [console]
   routes:
-    - {{ name: shop, matchers: ['team=\"shop\"'] }}
-    - {{ name: money, matchers: ['team=\"money\"'] }}
-    - {{ name: growth, matchers: ['team=\"growth\"'] }}
+    - {{ name: pager, matchers: ['severity=~\"high|critical\"'], receivers: [pager] }}
+    - {{ name: front, matchers: ['team=\"front\"'], receivers: [front] }}
+    - {{ name: shop, matchers: ['team=\"shop\"'], receivers: [shop] }}
 receivers:
-  - name: console
-    webhook: {{ url: \"http://127.0.0.1:{}/\", secret_file: webhook-secret, allow_plain: true, allow_private: true }}
-",
-            self.port
+{receivers}"
         );
         let path = folder.join("alerts.yaml");
         std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
@@ -105,7 +144,13 @@ receivers:
     }
 }
 
-fn hear(heard: &Mutex<Heard>, key: &hmac::Key, headers: &HeaderMap, body: &[u8]) -> StatusCode {
+fn hear(
+    heard: &Mutex<Heard>,
+    receiver: &'static str,
+    key: &hmac::Key,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> StatusCode {
     let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let id = text("webhook-id");
@@ -124,11 +169,12 @@ fn hear(heard: &Mutex<Heard>, key: &hmac::Key, headers: &HeaderMap, body: &[u8])
     let field =
         |from: &Value, name: &str| from.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let incident = data.get("incident").and_then(Value::as_u64).unwrap_or(0);
-    let told = Told { incident, what: field(&message, "type") };
-    if !heard.told.contains_key(id) && told.what == "incident.trigger" {
-        println!("\r         told: {}", field(&data, "title"));
+    let told = Told { receiver, incident, what: field(&message, "type") };
+    let place = (receiver, id.to_owned());
+    if !heard.told.contains_key(&place) && told.what == "incident.trigger" {
+        println!("\r{receiver:>12} is told: {}", field(&data, "title"));
     }
-    heard.told.insert(id.to_owned(), told);
+    heard.told.insert(place, told);
     StatusCode::NO_CONTENT
 }
 
@@ -156,7 +202,7 @@ mod tests {
             {
                 headers.insert(name, value.parse().unwrap());
             }
-            assert_eq!(hear(&heard, &key, &headers, body), want, "{id} {signature}");
+            assert_eq!(hear(&heard, "pager", &key, &headers, body), want, "{id} {signature}");
             let heard = heard.into_inner().unwrap();
             assert_eq!((heard.told.len(), heard.forged), if want == 204 { (1, 0) } else { (0, 1) });
         }

@@ -9,10 +9,10 @@ use crate::attacks::Attack;
 use crate::hub::Hub;
 use crate::load::Journey;
 use crate::receiver::Receiver;
-use crate::{Result, careless};
+use crate::{Result, careless, incidents};
 
 /// How long the last records may take until the hub holds them.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A line of the table.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub(crate) async fn report(hub: &Hub, sent: &Sent, receiver: &Receiver) -> Resul
         println!("{} further requests are not counted: there were too many", sent.uncounted);
     }
     let unfound = findings(hub, sent).await?;
-    let untold = incidents(hub, sent, receiver).await?;
+    let untold = incidents::check(hub, sent, receiver).await?;
     let lost = (sent.lost > 0).then(|| format!("{} requests got no answer", sent.lost));
     let scores = scores(hub, sent).await;
     let missing: Vec<String> =
@@ -71,11 +71,11 @@ pub(crate) async fn report(hub: &Hub, sent: &Sent, receiver: &Receiver) -> Resul
     Err(format!("{} things are missing:\n{shown}", missing.len()))
 }
 
-fn text(row: &Value, key: &str) -> String {
+pub(crate) fn text(row: &Value, key: &str) -> String {
     row.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn number(row: &Value, key: &str) -> u64 {
+pub(crate) fn number(row: &Value, key: &str) -> u64 {
     row.get(key).and_then(Value::as_u64).unwrap_or(0)
 }
 
@@ -242,65 +242,6 @@ async fn findings(hub: &Hub, sent: &Sent) -> Result<Vec<String>> {
         }
     }
     Ok(missing)
-}
-
-/// What people are told: every attack is in an incident, there are no more incidents than attacks, and the receiver has heard of
-/// each.
-async fn incidents(hub: &Hub, sent: &Sent, receiver: &Receiver) -> Result<Vec<String>> {
-    let deadline = Instant::now() + PATIENCE;
-    let (incidents, missing) = loop {
-        let incidents = hub.incidents().await?;
-        let told = receiver.told();
-        let is_told = |incident: &Value| {
-            let id = number(incident, "id");
-            told.iter().any(|told| told.incident == id && told.what == "incident.trigger")
-        };
-        let mut missing: Vec<String> = incidents
-            .iter()
-            .filter(|incident| !is_told(incident))
-            .map(|incident| format!("incident {}: the receiver was not told", number(incident, "id")))
-            .collect();
-        for (attack, _) in &sent.attacks {
-            if !incidents.iter().any(|incident| texts(incident, "rules").contains(&attack.rule().to_owned())) {
-                missing.push(format!("{}: it is in no incident", attack.name()));
-            }
-        }
-        if missing.is_empty() || Instant::now() > deadline {
-            break (incidents, missing);
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    };
-    let mut missing = missing;
-    println!(
-        "\n{:<9}{:<10}{:<9}what, and the services that its traces touched",
-        "incident", "severity", "team"
-    );
-    for incident in incidents.iter().rev() {
-        let touched: Vec<String> = incident
-            .pointer("/blast_radius/services")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .map(|service| text(service, "name"))
-            .collect();
-        let (id, severity, team) = (number(incident, "id"), text(incident, "severity"), text(incident, "team"));
-        println!("{id:<9}{severity:<10}{team:<9}{}", texts(incident, "rules").join("; "));
-        if !touched.is_empty() {
-            println!("{:28}touched: {}", "", touched.join(", "));
-        }
-    }
-    if sent.attacks.len() < incidents.len() && !sent.attacks.is_empty() {
-        missing.push(format!("{} attacks have become {} incidents", sent.attacks.len(), incidents.len()));
-    }
-    if receiver.forged() > 0 {
-        missing.push(format!("{} messages to the receiver had no good signature", receiver.forged()));
-    }
-    Ok(missing)
-}
-
-fn texts(row: &Value, key: &str) -> Vec<String> {
-    let list = row.get(key).and_then(Value::as_array).into_iter().flatten();
-    list.filter_map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
 /// How long after the arrival of its last evidence a finding arrived.

@@ -205,7 +205,10 @@ async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>, mut asked:
         println!("  {name:<10}https://localhost:{port}");
     }
     println!("  authority {}", folder.join("pki/ca.pem").display());
-    println!("  told      http://127.0.0.1:{} hears of incidents, by signed webhooks", receiver.port);
+    println!(
+        "  told      http://127.0.0.1:{}/… hears of incidents, by signed webhooks: pager, front, shop, console",
+        receiver.port
+    );
     let field = Field {
         folder: folder.into(),
         mesh: mesh.clone(),

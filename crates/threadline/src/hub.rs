@@ -178,7 +178,7 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
     let writer = writer.map_err(StartError::Threads)?;
     // Before detection: what it finds from now on is seen.
     let incidents = Incidents::start(&settings, &store, &env, &gatekeeper).map_err(StartError::Threads)?;
-    let notifier = tell(&settings, &incidents, &store, &env);
+    let notifier = tell(&settings, &incidents, &store, &env, &gatekeeper);
     let detection = Detection::start(&settings, &store, &env).map_err(StartError::Threads)?;
 
     let stopping = Arc::new(AtomicBool::new(false));
@@ -343,14 +343,21 @@ impl Drop for Hub {
 }
 
 /// Starts delivery over the incidents' database; `None` where there is none, or it cannot be used (which is logged).
-fn tell(settings: &Settings, incidents: &Incidents, store: &Store, env: &Env) -> Option<Notifier> {
+fn tell(
+    settings: &Settings,
+    incidents: &Incidents,
+    store: &Store,
+    env: &Env,
+    gatekeeper: &Gatekeeper,
+) -> Option<Notifier> {
     let board = incidents.board();
     let db = board.database()?;
     let file = settings.alerts_file.as_deref();
     let folder = file.and_then(std::path::Path::parent).map(std::path::Path::to_owned).unwrap_or_default();
     let source = notify::Source { read: Box::new(move || board.receivers()), folder };
-    let hub = if settings.environment.is_empty() { "threadline" } else { &settings.environment };
-    let started = Notifier::start(db, store.clone(), env.clone(), incidents.bell(), hub, Some(source));
+    let (store, env, gatekeeper) = (store.clone(), env.clone(), gatekeeper.clone());
+    let started =
+        Notifier::start(db, store, env, incidents.bell(), &settings.environment, gatekeeper, Some(source));
     started.inspect_err(|error| tracing::error!(%error, "nobody is told of incidents")).ok()
 }
 

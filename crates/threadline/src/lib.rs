@@ -14,6 +14,7 @@ mod incidents;
 mod ingest;
 mod meters;
 mod notify;
+mod own;
 pub mod rows;
 mod serve;
 pub mod settings;

@@ -224,7 +224,7 @@ fn notify(api: &Api, page: &mut Page) {
         ("notify_failed_total", "counter", "Attempts that failed.", |of| of.account.failed as f64),
         ("notify_dead_total", "counter", "Notices that were given up.", |of| of.account.dead as f64),
         ("notify_gone", "gauge", "1 when the target has said that it is gone.", |of| {
-            f64::from(u8::from(of.account.gone.is_some()))
+            f64::from(u8::from(of.gone))
         }),
         ("notify_last_success_timestamp_seconds", "gauge", "When the target took one last.", |of| {
             of.account.last_success_us as f64 / 1e6

@@ -312,7 +312,7 @@ impl Api {
             Id::NotifyTest => notify::test(self, parameter).await,
             Id::NotifyReplay => notify::replay(self, parameter, &body).await,
             Id::AlertsPost => alerts::post(self, body).await,
-            Id::Alerts => alerts::list(self, params),
+            Id::Alerts => alerts::list(self, params).await,
             Id::AlertsStatus => alerts::status(self),
             Id::SessionOpen => session::open(self, &body, caller, asked),
             Id::SessionShow => Ok(session::show(self, caller)),

@@ -50,7 +50,7 @@ pub(crate) async fn receivers(api: &Arc<Api>) -> Result<Response<Body>, Problem>
                 "sent": of.account.sent,
                 "merged": of.account.merged,
                 "failed": of.account.failed,
-                "gone": of.account.gone.is_some(),
+                "gone": of.gone,
                 "paused_until": if of.paused_until_us > now_us { time(of.paused_until_us) } else { Value::Null },
                 "last_success": time(of.account.last_success_us),
                 "last_failure": time(of.account.last_failure_us),

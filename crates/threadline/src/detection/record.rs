@@ -6,13 +6,15 @@ use rustc_hash::FxHashSet;
 use threadline_detect::baseline::{Anomaly, Phase, Severity};
 use threadline_detect::finding::{AttributeValue, EVENT_NAME, Finding, ID_KEY, SERVICE};
 use threadline_detect::sigma::rule::Level;
-use threadline_model::builder::{BatchBuilder, RecordLimits};
 use threadline_model::columns::Batch;
-use threadline_model::record::{Attribute, LogView, ResourceView, ScopeView};
+use threadline_model::inspect::Unchecked;
+use threadline_model::record::Attribute;
 use threadline_model::schema::Table;
 use threadline_model::value::{Value, member};
 use threadline_store::{BatchId, Store, StoreError, TailBatch};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use crate::own;
 
 /// Records looked through at once.
 const ROWS: usize = 8192;
@@ -118,28 +120,17 @@ impl Record {
 
     /// The batch that holds it.
     pub(super) fn batch(&self, store: &Store, now_us: i64) -> Result<Option<RecordBatch>, ArrowError> {
-        let mut builder = BatchBuilder::new(store.layout(Table::Logs), now_us, RecordLimits::default());
-        let resource =
-            [("service.name", Value::Str(SERVICE)), ("service.version", Value::Str(env!("CARGO_PKG_VERSION")))];
-        builder.set_resource(&ResourceView { attributes: &resource, ..ResourceView::default() });
-        builder.set_scope(&ScopeView { name: "threadline.detection", ..ScopeView::default() });
         let attributes: Vec<Attribute<'_>> =
             self.attributes.iter().map(|(key, value)| (key.as_str(), view(value))).collect();
-        let nanos = |us: i64| u64::try_from(us).unwrap_or(0).saturating_mul(1000);
-        let log = LogView {
-            time_unix_nano: nanos(self.time_us),
-            observed_time_unix_nano: nanos(now_us),
-            severity_number: self.severity,
-            severity_text: crate::rows::severity_name(i64::from(self.severity)).unwrap_or_default(),
-            event_name: EVENT_NAME,
-            body: Value::Str(&self.body),
+        let record = own::Record {
+            event: EVENT_NAME,
+            time_us: self.time_us,
+            severity: self.severity,
+            body: &self.body,
             attributes: &attributes,
-            ..LogView::default()
         };
-        if let Err((field, reason)) = builder.push_log(&log, 0) {
-            tracing::error!(field, reason, "a finding is not kept");
-        }
-        builder.finish()
+        let source = own::Source { scope: "threadline.detection", environment: "" };
+        own::batch(store, source, now_us, &mut Unchecked, &[record])
     }
 }
 

@@ -7,17 +7,15 @@ use std::collections::BTreeSet;
 use arrow_array::RecordBatch;
 use arrow_schema::ArrowError;
 use serde::{Deserialize, Serialize};
-use threadline_detect::finding::SERVICE;
 use threadline_detect::incident::{Transition, What};
-use threadline_model::builder::{BatchBuilder, RecordLimits};
-use threadline_model::record::{Attribute, LogView, ResourceView, ScopeView};
-use threadline_model::schema::Table;
+use threadline_model::record::Attribute;
 use threadline_model::value::Value;
 use threadline_store::{BatchId, Store, StoreError};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::finding::each_own_record;
 use crate::contract::Gatekeeper;
+use crate::own;
 use crate::rows::time_text;
 
 /// Event name of a transition's record.
@@ -153,19 +151,6 @@ impl Kept {
         environment: &str,
         now_us: i64,
     ) -> Result<Option<RecordBatch>, ArrowError> {
-        let mut inspector = gatekeeper.inspector();
-        let mut builder = BatchBuilder::new(store.layout(Table::Logs), now_us, RecordLimits::default());
-        let resource = [
-            ("service.name", SERVICE),
-            ("service.version", env!("CARGO_PKG_VERSION")),
-            ("deployment.environment.name", environment),
-        ];
-        let said = resource.into_iter().filter(|(_, value)| !value.is_empty());
-        let resource: Vec<Attribute<'_>> = said.map(|(key, value)| (key, Value::Str(value))).collect();
-        let resource = ResourceView { attributes: &resource, ..ResourceView::default() };
-        inspector.resource(&resource, &mut builder);
-        let scope = ScopeView { name: "threadline.incidents", ..ScopeView::default() };
-        inspector.scope(&scope, &mut builder);
         let int = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
         let keys: Vec<String> =
             self.details.iter().map(|(key, _)| format!("threadline.incident.{key}")).collect();
@@ -182,25 +167,17 @@ impl Kept {
             let number = value.parse().ok().filter(|_| NUMBERS.contains(&name.as_str()));
             attributes.push((key, number.map_or(Value::Str(value), Value::Int)));
         }
-        let nanos = |us: i64| u64::try_from(us).unwrap_or(0).saturating_mul(1000);
         let body = self.text();
         let body = gatekeeper.mask(&body);
-        let log = LogView {
-            time_unix_nano: nanos(self.at_us),
-            observed_time_unix_nano: nanos(now_us),
-            severity_number: SEVERITY,
-            severity_text: crate::rows::severity_name(i64::from(SEVERITY)).unwrap_or_default(),
-            event_name: EVENT_NAME,
-            body: Value::Str(&body),
+        let record = own::Record {
+            event: EVENT_NAME,
+            time_us: self.at_us,
+            severity: SEVERITY,
+            body: &body,
             attributes: &attributes,
-            ..LogView::default()
         };
-        if inspector.log(&log, &mut builder).is_err()
-            && let Err((field, reason)) = builder.push_log(&log, 0)
-        {
-            tracing::error!(field, reason, "an audit record of a transition is not kept");
-        }
-        builder.finish()
+        let source = own::Source { scope: "threadline.incidents", environment };
+        own::batch(store, source, now_us, gatekeeper.inspector().as_mut(), &[record])
     }
 }
 

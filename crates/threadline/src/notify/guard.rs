@@ -76,8 +76,8 @@ fn sort_v4(v4: Ipv4Addr) -> Option<Sort> {
     Some(match v4.octets() {
         // AWS, Azure, Google and others; Alibaba; Azure's agent; Oracle.
         [169, 254, 169, 254] | [100, 100, 100, 200] | [168, 63, 129, 16] | [192, 0, 0, 192] => Sort::Metadata,
-        // ECS and EKS credentials.
-        [169, 254, 170, 2 | 23] => Sort::Metadata,
+        // ECS and EKS credentials; Tencent.
+        [169, 254, 170, 2 | 23] | [169, 254, 0, 23] => Sort::Metadata,
         [127, ..] => Sort::Loopback,
         [10, ..] | [192, 168, ..] => Sort::Private,
         [172, second, ..] if (16..32).contains(&second) => Sort::Private,
@@ -106,8 +106,10 @@ fn sort_v6(v6: Ipv6Addr) -> Option<Sort> {
         [0x2002, first, second, ..] => {
             return sort_v4(Ipv4Addr::from((u32::from(first) << 16) | u32::from(second)));
         }
-        // AWS; Google.
-        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => Sort::Metadata,
+        // AWS, and its EKS credentials; Google; OpenStack.
+        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254 | 0x23]
+        | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
+        | [0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe] => Sort::Metadata,
         [first, ..] if first & 0xfe00 == 0xfc00 => Sort::Private,
         [first, ..] if first & 0xffc0 == 0xfe80 => Sort::LinkLocal,
         [first, ..] if first & 0xffc0 == 0xfec0 => Sort::Private,
@@ -203,7 +205,11 @@ mod tests {
             ("64:ff9b::a9fe:a9fe", Some(Sort::Metadata)),
             ("100.100.100.200", Some(Sort::Metadata)),
             ("168.63.129.16", Some(Sort::Metadata)),
+            ("169.254.0.23", Some(Sort::Metadata)),
             ("fd00:ec2::254", Some(Sort::Metadata)),
+            ("fd00:ec2::23", Some(Sort::Metadata)),
+            ("fd20:ce::254", Some(Sort::Metadata)),
+            ("fe80::a9fe:a9fe", Some(Sort::Metadata)),
             ("224.0.0.1", Some(Sort::Multicast)),
             ("ff02::1", Some(Sort::Multicast)),
             ("0.0.0.0", Some(Sort::Reserved)),

@@ -1,9 +1,9 @@
 //! Requests to targets, and what they answer.
 //!
 //! Redirects are not followed and proxies of the environment are not used: both would lead elsewhere than what was
-//! checked. What is said of a failure has no address and no header, which may hold secrets.
+//! checked. What is said of a failure has no address and no header, which may hold secrets; a target that says again what it
+//! was told is not told further with them.
 
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::DefaultConnector;
 
 use super::guard::{Allow, GuardedResolver, Refused};
+use super::secret::Hidden;
 use super::text::{cut, one_line};
 
 /// Bytes of an answer that are looked at.
@@ -89,11 +90,11 @@ impl Answer {
 pub(crate) struct Client(Agent);
 
 impl Client {
-    /// A client that trusts the authorities of a file; those of the system where there is none.
+    /// A client that trusts these authorities (PEM); those of the system where there are none.
     ///
     /// # Errors
     /// There are no authorities.
-    pub(crate) fn new(allow: Allow, ca: Option<&Path>, timeout: Duration) -> Result<Client, String> {
+    pub(crate) fn new(allow: Allow, ca: Option<&[u8]>, timeout: Duration) -> Result<Client, String> {
         let tls = TlsConfig::builder().root_certs(roots(ca)?).build();
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -108,7 +109,7 @@ impl Client {
     }
 
     /// Sends a request.
-    pub(crate) fn send(&self, call: &Call, now_us: i64) -> Answer {
+    pub(crate) fn send(&self, call: &Call, hidden: &Hidden, now_us: i64) -> Answer {
         let mut request = self.0.post(&call.url).header("content-type", call.content_type);
         for (name, value) in &call.headers {
             request = request.header(*name, value);
@@ -121,28 +122,27 @@ impl Client {
         let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|text| retry_after_of(text, now_us));
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string();
-        answer(status, retry_after, &body.unwrap_or_default())
+        answer(status, retry_after, &hidden.hide(&body.unwrap_or_default()))
     }
 }
 
-fn roots(ca: Option<&Path>) -> Result<RootCerts, String> {
+fn roots(ca: Option<&[u8]>) -> Result<RootCerts, String> {
     static SYSTEM: OnceLock<Arc<Vec<Certificate<'static>>>> = OnceLock::new();
-    let Some(path) = ca else {
+    let Some(pem) = ca else {
         let system = SYSTEM.get_or_init(|| {
             let found = rustls_native_certs::load_native_certs();
             Arc::new(found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect())
         });
         return Ok(RootCerts::Specific(Arc::clone(system)));
     };
-    let pem = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
+    let certificates: Vec<Certificate<'static>> = parse_pem(pem)
         .filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(certificate),
             _ => None,
         })
         .collect();
     if certificates.is_empty() {
-        return Err(format!("{} has no certificate: it must be PEM", path.display()));
+        return Err("it has no certificate: it must be PEM".to_owned());
     }
     Ok(RootCerts::from(certificates))
 }

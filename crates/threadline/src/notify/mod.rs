@@ -42,11 +42,13 @@ use threadline_model::schema::Table;
 use threadline_model::yaml::Node;
 use threadline_store::{Append, AppendError, Env, Store};
 
+use crate::contract::Gatekeeper;
 use config::Broken;
 pub(crate) use notice::{Kind, Notice};
 use outbox::OutboxError;
 pub(crate) use posted::{PostError, Posted, PostedAlerts};
 pub(crate) use receiver::Receiver;
+use target::Telling;
 use worker::Worker;
 
 /// Wakes who waits for notices. Clones are the same bell.
@@ -93,6 +95,8 @@ const OUTCOMES_MAX: usize = 200;
 pub(crate) struct State {
     pub(crate) account: outbox::Account,
     pub(crate) waiting: u64,
+    /// The target has said that it is gone.
+    pub(crate) gone: bool,
     pub(crate) paused_until_us: i64,
 }
 
@@ -102,11 +106,13 @@ pub(crate) struct Shared {
     store: Store,
     env: Env,
     bell: Bell,
+    gatekeeper: Gatekeeper,
     /// The hub's id and its name.
     hub_id: String,
     hub: String,
+    environment: String,
     receivers: Mutex<BTreeMap<String, Receiver>>,
-    running: Mutex<BTreeMap<String, Running>>,
+    threads: Mutex<Threads>,
     /// What is wrong with receivers, a line each.
     problems: Mutex<Vec<String>>,
     board: Mutex<BTreeMap<String, State>>,
@@ -131,11 +137,12 @@ impl Shared {
         self: &Arc<Self>,
         receivers: Vec<Receiver>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let Threads { running, ending } = &mut *threads;
+        ending.retain(|_, thread| !thread.is_finished());
         let receivers: BTreeMap<String, Receiver> =
             receivers.into_iter().map(|receiver| (receiver.name.clone(), receiver)).collect();
         self.receivers().clone_from(&receivers);
-        let mut ending = BTreeMap::new();
         let names: Vec<String> = running.keys().cloned().collect();
         for name in names {
             if running.get(&name).is_some_and(|of| receivers.get(&name) != Some(&of.receiver))
@@ -188,6 +195,33 @@ impl Shared {
         broken.is_empty()
     }
 
+    /// Removes the dead that nobody wanted, and gives up what has waited for as long for receivers that are no more.
+    fn purge(&self, now_us: i64) -> Result<(), OutboxError> {
+        let before_us = now_us - DEAD_KEPT_US;
+        outbox::purge(&self.db, before_us)?;
+        let known = self.receivers().clone();
+        let is_known = |name: &str| known.contains_key(name);
+        let outcome_of = |notice: &Notice, why: &str| self.lost(notice, why, now_us);
+        let given_up = outbox::give_up(&self.db, before_us, now_us, is_known, outcome_of)?;
+        if given_up > 0 {
+            tracing::error!(given_up, "notices of receivers that the alerts file does not have are dead");
+        }
+        Ok(())
+    }
+
+    /// How a notice ends that nobody is there for.
+    fn lost(&self, notice: &Notice, why: &str, now_us: i64) -> outbox::Outcome {
+        let told = Telling {
+            notice,
+            title: String::new(),
+            text: String::new(),
+            hub_id: &self.hub_id,
+            now_us,
+            before: None,
+        };
+        outbox::Outcome { attempts: 0, ..outbox::Outcome::of(&told, &notice.receiver, "none", "dead", why) }
+    }
+
     /// A notice of no incident.
     fn blank(&self, receiver: &str, now_us: i64) -> Notice {
         Notice {
@@ -226,6 +260,8 @@ pub(crate) struct Listed {
     pub(crate) target: Option<&'static str>,
     pub(crate) figures: outbox::Figures,
     pub(crate) account: outbox::Account,
+    /// The target has said that it is gone.
+    pub(crate) gone: bool,
     pub(crate) paused_until_us: i64,
 }
 
@@ -252,6 +288,7 @@ impl Handle {
                 target: receivers.get(&name).map(|receiver| receiver.target.kind()),
                 figures,
                 account,
+                gone: state.as_ref().is_some_and(|state| state.gone),
                 paused_until_us: state.map_or(0, |state| state.paused_until_us),
                 name,
             });
@@ -271,7 +308,7 @@ impl Handle {
 
     /// Whether there is a receiver of this name, in the settings or in the outbox.
     pub(crate) fn knows(&self, name: &str) -> Result<bool, OutboxError> {
-        Ok(self.0.receivers().contains_key(name) || outbox::figures(&self.0.db)?.contains_key(name))
+        Ok(self.0.receivers().contains_key(name) || outbox::knows(&self.0.db, name)?)
     }
 
     /// The dead of a receiver.
@@ -304,7 +341,10 @@ impl Handle {
         let answer = receiver::Sender::new(receiver.clone()).send(&telling);
         let taken = matches!(answer, http::Answer::Taken { .. });
         let outcome = if taken { "delivered" } else { "failed" };
-        outbox::keep_outcome(&self.0.db, &outbox::Outcome::of(&telling, &receiver, outcome, answer.said()))?;
+        outbox::keep_outcome(
+            &self.0.db,
+            &outbox::Outcome::of(&telling, name, receiver.target.kind(), outcome, answer.said()),
+        )?;
         self.0.bell.ring();
         Ok(Some((taken, answer.said().to_owned())))
     }
@@ -313,6 +353,14 @@ impl Handle {
     pub(crate) fn posted(&self) -> &PostedAlerts {
         &self.0.posted
     }
+}
+
+/// Threads of receivers, by the receiver's name.
+#[derive(Default)]
+struct Threads {
+    running: BTreeMap<String, Running>,
+    /// Those that were told to stop, and may be in an attempt still. One that comes for the same name waits for it.
+    ending: BTreeMap<String, JoinHandle<()>>,
 }
 
 struct Running {
@@ -338,7 +386,8 @@ impl Notifier {
         store: Store,
         env: Env,
         bell: Bell,
-        hub: &str,
+        environment: &str,
+        gatekeeper: Gatekeeper,
         source: Option<Source>,
     ) -> Result<Notifier, Box<dyn std::error::Error + Send + Sync>> {
         let mut fresh_id = [0; 16];
@@ -346,14 +395,16 @@ impl Notifier {
         outbox::prepare(&db, fresh_id)?;
         let shared = Arc::new(Shared {
             hub_id: outbox::hub_id(&db)?,
-            hub: hub.to_owned(),
-            posted: PostedAlerts::open(Arc::clone(&db))?,
+            hub: if environment.is_empty() { "threadline" } else { environment }.to_owned(),
+            environment: environment.to_owned(),
+            posted: PostedAlerts::open(Arc::clone(&db), gatekeeper.clone(), environment)?,
+            gatekeeper,
             db,
             store,
             env,
             bell,
             receivers: Mutex::default(),
-            running: Mutex::default(),
+            threads: Mutex::default(),
             problems: Mutex::default(),
             board: Mutex::default(),
         });
@@ -387,10 +438,11 @@ impl Notifier {
         self.stopping.store(true, Ordering::Relaxed);
         self.shared.bell.ring();
         self.clerk.take().map(end);
-        let running = std::mem::take(&mut *self.shared.running.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = std::mem::take(&mut *self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let Threads { running, ending } = threads;
         running.values().for_each(|of| of.stopping.store(true, Ordering::Relaxed));
         self.shared.bell.ring();
-        running.into_values().map(|of| of.thread).for_each(end);
+        ending.into_values().chain(running.into_values().map(|of| of.thread)).for_each(end);
         if let Err(error) = keep_outcomes(&self.shared) {
             tracing::error!(%error, "what came of notices is recorded at the next start");
         }
@@ -449,7 +501,7 @@ fn clerk(shared: &Arc<Shared>, source: Option<Source>, stopping: &AtomicBool) {
         let now = shared.env.clock.monotonic();
         if purged.is_none_or(|at| now.saturating_sub(at) >= PURGE_EVERY) {
             purged = Some(now);
-            if let Err(error) = outbox::purge(&shared.db, now_us - DEAD_KEPT_US) {
+            if let Err(error) = shared.purge(now_us) {
                 tracing::error!(%error, "dead notices are not removed");
             }
         }
@@ -463,7 +515,9 @@ fn keep_outcomes(shared: &Shared) -> Result<(), OutboxError> {
         let mut kept = Vec::new();
         for (number, outcome) in &outcomes {
             let id = record::id(&shared.hub_id, *number);
-            match record::batch(&shared.store, outcome, shared.env.clock.now_us()) {
+            let mut inspector = shared.gatekeeper.inspector();
+            let (environment, now_us) = (&shared.environment, shared.env.clock.now_us());
+            match record::batch(&shared.store, environment, inspector.as_mut(), outcome, now_us) {
                 Ok(Some(batch)) => {
                     match shared.store.append_wait(Append { table: Table::Logs, id, batch }) {
                         Ok(_) => {}

@@ -5,6 +5,7 @@
 //! - `notify_meta`: `hub_id` (16 bytes), `next` (the next number, u64);
 //! - `notify_waiting`, `notify_dead`: (receiver, number) to [`Waiting`] and [`Dead`];
 //! - `notify_receivers`: receiver to [`Account`];
+//! - `notify_standing`: receiver to [`Standing`], written by a 410 and by a replay only;
 //! - `notify_open`: (receiver, incident) to the last notice, for targets that are told again while it is open;
 //! - `notify_records`: number to [`Outcome`], which is still to become a record of the hub.
 
@@ -16,6 +17,7 @@ use redb::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use threadline_detect::incident::Reason;
 
 use super::Notice;
 
@@ -23,8 +25,12 @@ const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("notify_meta
 const WAITING: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("notify_waiting");
 const DEAD: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("notify_dead");
 const RECEIVERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("notify_receivers");
+const STANDING: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("notify_standing");
 const OPEN: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("notify_open");
 const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("notify_records");
+
+/// Notices of a receiver that is no more which are given up at once.
+const GIVEN_UP_MAX: usize = 1000;
 
 const HUB_ID: &str = "hub_id";
 const NEXT: &str = "next";
@@ -88,15 +94,21 @@ pub(crate) struct Account {
     /// When an attempt failed last, µs, and of what.
     pub(crate) last_failure_us: i64,
     pub(crate) last_failure: String,
-    /// Its target has said that it is gone (410): nothing is sent until its definition, whose hash this is, changes, or
-    /// somebody replays.
-    #[serde(default)]
-    pub(crate) gone: Option<u64>,
     /// When the last watchdog was put, µs, and how many there were.
     #[serde(default)]
     pub(crate) watchdog_us: i64,
     #[serde(default)]
     pub(crate) watchdogs: u32,
+}
+
+/// What the thread of a receiver and people who replay tell each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    /// The target has said that it is gone (410): nothing is sent until the receiver's definition, whose hash this is,
+    /// changes, or somebody replays.
+    pub(crate) gone: Option<u64>,
+    /// How often somebody replayed: notices that were dead wait again under their old numbers since the last time.
+    pub(crate) replays: u64,
 }
 
 /// How a notice ended.
@@ -139,6 +151,7 @@ pub(crate) fn prepare(db: &Database, fresh_id: [u8; 16]) -> Result<()> {
         txn.open_table(WAITING)?;
         txn.open_table(DEAD)?;
         txn.open_table(RECEIVERS)?;
+        txn.open_table(STANDING)?;
         txn.open_table(OPEN)?;
         txn.open_table(RECORDS)?;
     }
@@ -167,11 +180,11 @@ fn next(txn: &WriteTransaction) -> Result<u64> {
 pub(crate) fn put(txn: &WriteTransaction, notice: &Notice) -> Result<()> {
     let notice = notice.clone().capped();
     let put_us = notice.at_us;
-    put_waiting(txn, &Waiting { notice, put_us })
+    let number = next(txn)?;
+    put_waiting(txn, number, &Waiting { notice, put_us })
 }
 
-fn put_waiting(txn: &WriteTransaction, waiting: &Waiting) -> Result<()> {
-    let number = next(txn)?;
+fn put_waiting(txn: &WriteTransaction, number: u64, waiting: &Waiting) -> Result<()> {
     let bytes = encode(waiting)?;
     txn.open_table(WAITING)?.insert((waiting.notice.receiver.as_str(), number), bytes.as_slice())?;
     Ok(())
@@ -223,10 +236,29 @@ fn put_outcome(txn: &WriteTransaction, outcome: &Outcome) -> Result<()> {
     Ok(())
 }
 
-/// Keeps what is known of a receiver.
-pub(crate) fn keep_account(db: &Database, receiver: &str, account: &Account) -> Result<()> {
+/// How a receiver stands.
+pub(crate) fn standing(db: &Database, receiver: &str) -> Result<Standing> {
+    let table = db.begin_read()?.open_table(STANDING)?;
+    let found = table.get(receiver)?;
+    found.map_or_else(|| Ok(Standing::default()), |bytes| decode(bytes.value()))
+}
+
+fn standing_in(txn: &WriteTransaction, receiver: &str) -> Result<Standing> {
+    let table = txn.open_table(STANDING)?;
+    let found = table.get(receiver)?;
+    found.map_or_else(|| Ok(Standing::default()), |bytes| decode(bytes.value()))
+}
+
+fn put_standing(txn: &WriteTransaction, receiver: &str, standing: &Standing) -> Result<()> {
+    txn.open_table(STANDING)?.insert(receiver, encode(standing)?.as_slice())?;
+    Ok(())
+}
+
+/// The target has said that it is gone (410).
+pub(crate) fn keep_gone(db: &Database, receiver: &str, hash: u64) -> Result<()> {
     let txn = db.begin_write()?;
-    put_account(&txn, receiver, account)?;
+    let standing = Standing { gone: Some(hash), ..standing_in(&txn, receiver)? };
+    put_standing(&txn, receiver, &standing)?;
     Ok(txn.commit()?)
 }
 
@@ -248,16 +280,23 @@ pub(crate) enum OpenChange<'a> {
     Over(u64),
 }
 
+/// A notice was taken.
+pub(crate) struct Delivery<'a> {
+    /// Its number, and those of the notices that were told by it.
+    pub(crate) numbers: &'a [u64],
+    pub(crate) outcomes: &'a [Outcome],
+    pub(crate) account: &'a Account,
+    pub(crate) open: OpenChange<'a>,
+    /// The incident whose end it told.
+    pub(crate) resolved: Option<u64>,
+    /// Replays that the receiver's thread knows of.
+    pub(crate) replays: u64,
+    pub(crate) now_us: i64,
+}
+
 /// A notice is delivered, and those that were told by it; one commit.
-pub(crate) fn delivered(
-    db: &Database,
-    receiver: &str,
-    numbers: &[u64],
-    outcomes: &[Outcome],
-    account: &Account,
-    open: OpenChange<'_>,
-    resolved: Option<u64>,
-) -> Result<()> {
+pub(crate) fn delivered(db: &Database, receiver: &str, delivery: &Delivery<'_>) -> Result<()> {
+    let Delivery { numbers, outcomes, account, open, resolved, replays, now_us } = *delivery;
     let txn = db.begin_write()?;
     {
         let mut table = txn.open_table(WAITING)?;
@@ -277,9 +316,34 @@ pub(crate) fn delivered(
         }
     }
     if let Some(incident) = resolved {
+        if standing_in(&txn, receiver)?.replays != replays {
+            withdraw(&txn, receiver, incident, numbers, now_us)?;
+        }
         supersede(&txn, receiver, incident)?;
     }
     Ok(txn.commit()?)
+}
+
+/// What somebody had wait again while the end of its incident was on its way is dead again: it would open it again.
+fn withdraw(txn: &WriteTransaction, receiver: &str, incident: u64, numbers: &[u64], now_us: i64) -> Result<()> {
+    let before = numbers.iter().copied().max().unwrap_or(0);
+    let mut table = txn.open_table(WAITING)?;
+    let mut found: Vec<(u64, Waiting)> = Vec::new();
+    for entry in table.range((receiver, 0)..(receiver, before))? {
+        let (key, bytes) = entry?;
+        let waiting: Waiting = decode(bytes.value())?;
+        if waiting.notice.incident == incident && waiting.notice.kind == super::Kind::Incident {
+            found.push((key.value().1, waiting));
+        }
+    }
+    let mut dead = txn.open_table(DEAD)?;
+    for (number, Waiting { notice, .. }) in found {
+        table.remove((receiver, number))?;
+        let why = "replayed while the end of its incident was told".to_owned();
+        let bytes = encode(&Dead { notice, dead_us: now_us, why, attempts: 0, superseded: true })?;
+        dead.insert((receiver, number), bytes.as_slice())?;
+    }
+    Ok(())
 }
 
 /// The dead of an incident that is over would open it again.
@@ -299,7 +363,8 @@ fn supersede(txn: &WriteTransaction, receiver: &str, incident: u64) -> Result<()
     Ok(())
 }
 
-/// A notice is dead; one commit.
+/// A notice is dead; one commit. Of what is told again while it is open nothing is, when this was its end. A dead watchdog
+/// is not kept. False, and nothing is done, when somebody has replayed since: what is gone may be there again.
 pub(crate) fn buried(
     db: &Database,
     receiver: &str,
@@ -307,13 +372,28 @@ pub(crate) fn buried(
     dead: &Dead,
     outcome: &Outcome,
     account: &Account,
-) -> Result<()> {
+    replays: u64,
+) -> Result<bool> {
     let txn = db.begin_write()?;
-    txn.open_table(WAITING)?.remove((receiver, number))?;
-    txn.open_table(DEAD)?.insert((receiver, number), encode(dead)?.as_slice())?;
-    put_outcome(&txn, outcome)?;
+    if standing_in(&txn, receiver)?.replays != replays {
+        return Ok(false);
+    }
+    bury(&txn, receiver, number, dead, outcome)?;
     put_account(&txn, receiver, account)?;
-    Ok(txn.commit()?)
+    txn.commit()?;
+    Ok(true)
+}
+
+fn bury(txn: &WriteTransaction, receiver: &str, number: u64, dead: &Dead, outcome: &Outcome) -> Result<()> {
+    txn.open_table(WAITING)?.remove((receiver, number))?;
+    let Notice { kind, reason, incident, .. } = dead.notice;
+    if kind != super::Kind::Watchdog {
+        txn.open_table(DEAD)?.insert((receiver, number), encode(dead)?.as_slice())?;
+    }
+    if kind == super::Kind::Incident && reason == Reason::Resolve {
+        txn.open_table(OPEN)?.remove((receiver, incident))?;
+    }
+    put_outcome(txn, outcome)
 }
 
 /// A watchdog is put, and that it was; one commit.
@@ -404,8 +484,16 @@ pub(crate) fn dead(db: &Database, receiver: &str, max: usize) -> Result<Vec<(u64
     Ok(found)
 }
 
-/// Has the dead of a receiver wait again, in their order: all, or those with these numbers; without those that would open
-/// again what is over. How many.
+/// Whether there is anything of a receiver.
+pub(crate) fn knows(db: &Database, receiver: &str) -> Result<bool> {
+    let txn = db.begin_read()?;
+    Ok(txn.open_table(RECEIVERS)?.get(receiver)?.is_some()
+        || txn.open_table(WAITING)?.range(after(receiver, 0))?.next().is_some()
+        || txn.open_table(DEAD)?.range(after(receiver, 0))?.next().is_some())
+}
+
+/// Has the dead of a receiver wait again under their old numbers, so that they come before what was put later: all, or those
+/// with these numbers; without those that would open again what is over. How many.
 pub(crate) fn replay(db: &Database, receiver: &str, numbers: Option<&[u64]>, now_us: i64) -> Result<u64> {
     let wanted = |number: u64| numbers.is_none_or(|numbers| numbers.contains(&number));
     let mut count = 0;
@@ -422,17 +510,56 @@ pub(crate) fn replay(db: &Database, receiver: &str, numbers: Option<&[u64]>, now
         }
         for (number, dead) in back {
             table.remove((receiver, number))?;
-            put_waiting(&txn, &Waiting { notice: dead.notice, put_us: now_us })?;
+            put_waiting(&txn, number, &Waiting { notice: dead.notice, put_us: now_us })?;
             count += 1;
         }
     }
-    let mut account = {
-        let table = txn.open_table(RECEIVERS)?;
-        let found = table.get(receiver)?;
-        found.map_or_else(|| Ok(Account::default()), |bytes| decode::<Account>(bytes.value()))?
-    };
-    account.gone = None;
-    put_account(&txn, receiver, &account)?;
+    let replays = standing_in(&txn, receiver)?.replays + 1;
+    put_standing(&txn, receiver, &Standing { gone: None, replays })?;
+    txn.commit()?;
+    Ok(count)
+}
+
+/// Gives up what has waited since before a time for receivers that are no more. How many. `outcome_of` says how a notice
+/// ended.
+pub(crate) fn give_up(
+    db: &Database,
+    before_us: i64,
+    now_us: i64,
+    is_known: impl Fn(&str) -> bool,
+    outcome_of: impl Fn(&Notice, &str) -> Outcome,
+) -> Result<u64> {
+    let mut old: Vec<(u64, Waiting)> = Vec::new();
+    {
+        let table = db.begin_read()?.open_table(WAITING)?;
+        let mut from = String::new();
+        // From receiver to receiver: what waits for those that are known is passed over.
+        while let Some(entry) = table.range((from.as_str(), 0)..)?.next() {
+            let receiver = entry?.0.value().0.to_owned();
+            if !is_known(&receiver) {
+                for entry in table.range(after(&receiver, 0))?.take(GIVEN_UP_MAX) {
+                    let (key, bytes) = entry?;
+                    let waiting: Waiting = decode(bytes.value())?;
+                    if waiting.put_us < before_us {
+                        old.push((key.value().1, waiting));
+                    }
+                }
+            }
+            from = format!("{receiver}\0");
+        }
+    }
+    if old.is_empty() {
+        return Ok(0);
+    }
+    let why = "the alerts file has not had its receiver for long";
+    let count = old.len() as u64;
+    let txn = db.begin_write()?;
+    for (number, Waiting { notice, .. }) in old {
+        let outcome = outcome_of(&notice, why);
+        let receiver = notice.receiver.clone();
+        let dead = Dead { notice, dead_us: now_us, why: why.to_owned(), attempts: 0, superseded: false };
+        bury(&txn, &receiver, number, &dead, &outcome)?;
+    }
     txn.commit()?;
     Ok(count)
 }
@@ -465,8 +592,6 @@ pub(crate) fn purge(db: &Database, before_us: i64) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use threadline_detect::incident::Reason;
-
     use super::*;
     use crate::notify::testing::notice;
 
@@ -523,6 +648,76 @@ mod tests {
         assert_eq!(numbers("", 0), []);
     }
 
+    fn resolve<'a>(numbers: &'a [u64], account: &'a Account, replays: u64) -> Delivery<'a> {
+        let open = OpenChange::Over(1);
+        Delivery { numbers, outcomes: &[], account, open, resolved: Some(1), replays, now_us: 60 }
+    }
+
+    fn dead_of(notice: Notice) -> Dead {
+        Dead { notice, dead_us: 10, why: "no".to_owned(), attempts: 3, superseded: false }
+    }
+
+    #[test]
+    fn a_replay_and_what_is_under_way_do_not_cross() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(folder.path());
+        let all = [
+            notice("a", 1, Reason::Trigger, 1),
+            notice("a", 1, Reason::Resolve, 2),
+            notice("a", 2, Reason::Trigger, 1),
+        ];
+        put_all(&db, &all);
+        let account = Account::default();
+        assert!(buried(&db, "a", 1, &dead_of(all[0].clone()), &outcome(), &account, 0).unwrap());
+        keep_gone(&db, "a", 1).unwrap();
+        assert_eq!(replay(&db, "a", None, 50).unwrap(), 1);
+        // Decided before the replay: not done.
+        assert!(!buried(&db, "a", 3, &dead_of(all[2].clone()), &outcome(), &account, 0).unwrap());
+        assert_eq!(standing(&db, "a").unwrap().gone, None);
+        assert_eq!(waiting_after(&db, "a", 0, 10).unwrap().len(), 3);
+        // The end was on its way when its trigger was taken back: it does not open the incident again.
+        delivered(&db, "a", &resolve(&[2], &account, 0)).unwrap();
+        let left: Vec<u64> =
+            waiting_after(&db, "a", 0, 10).unwrap().iter().map(|(number, _)| *number).collect();
+        assert_eq!(left, [3]);
+        let dead = dead(&db, "a", 10).unwrap();
+        assert!(dead.len() == 1 && dead[0].0 == 1 && dead[0].1.superseded);
+    }
+
+    #[test]
+    fn a_dead_end_closes_what_is_told_again_and_a_dead_watchdog_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(folder.path());
+        let told = notice("a", 1, Reason::Trigger, 1);
+        let dog = Notice { kind: crate::notify::Kind::Watchdog, ..notice("a", 0, Reason::Trigger, 1) };
+        put_all(&db, &[told.clone(), notice("a", 1, Reason::Resolve, 2), dog.clone()]);
+        let account = Account::default();
+        let opened = Delivery { open: OpenChange::Told(&told), resolved: None, ..resolve(&[1], &account, 0) };
+        delivered(&db, "a", &opened).unwrap();
+        assert_eq!(open_all(&db, "a").unwrap().len(), 1);
+        let end = dead_of(notice("a", 1, Reason::Resolve, 2));
+        assert!(buried(&db, "a", 2, &end, &outcome(), &account, 0).unwrap());
+        assert_eq!(open_all(&db, "a").unwrap().len(), 0);
+        assert!(buried(&db, "a", 3, &dead_of(dog), &outcome(), &account, 0).unwrap());
+        let dead = dead(&db, "a", 10).unwrap();
+        assert_eq!(dead.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2]);
+        assert_eq!(outcomes(&db, 10).unwrap().len(), 2, "both are recorded");
+    }
+
+    #[test]
+    fn what_waits_for_nobody_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(folder.path());
+        let at = |receiver: &str, at_us| Notice { at_us, ..notice(receiver, 1, Reason::Trigger, 1) };
+        put_all(&db, &[at("left", 10), at("here", 10), at("left", 30), at("a", 10), at("left2", 10)]);
+        let run = || give_up(&db, 20, 99, |name| name == "here", |_, _| outcome()).unwrap();
+        assert_eq!((run(), run()), (3, 0));
+        let dead_now = |name| dead(&db, name, 10).unwrap().len();
+        assert_eq!(["left", "here", "a", "left2"].map(dead_now), [1, 0, 1, 1]);
+        assert_eq!(waiting_after(&db, "left", 0, 10).unwrap().len(), 1);
+        assert!(knows(&db, "here").unwrap() && knows(&db, "a").unwrap() && !knows(&db, "b").unwrap());
+    }
+
     #[test]
     fn the_dead_come_back_in_order_but_not_over_a_resolve() {
         let folder = tempfile::tempdir().unwrap();
@@ -539,17 +734,20 @@ mod tests {
             let told = waiting(&db, "a", number).unwrap().unwrap().notice;
             let dead = Dead { notice: told, dead_us: 10, why: "no".to_owned(), attempts: 3, superseded: false };
             account.dead += 1;
-            account.gone = Some(1);
-            buried(&db, "a", number, &dead, &outcome(), &account).unwrap();
+            assert!(buried(&db, "a", number, &dead, &outcome(), &account, 0).unwrap());
         }
-        delivered(&db, "a", &[3], &[], &account, OpenChange::Over(1), Some(1)).unwrap();
+        keep_gone(&db, "a", 1).unwrap();
+        delivered(&db, "a", &resolve(&[3], &account, 0)).unwrap();
         assert_eq!(figures(&db).unwrap()["a"], Figures { waiting: 0, dead: 3, oldest_us: None });
         assert_eq!(replay(&db, "a", None, 50).unwrap(), 2);
         let back: Vec<_> = waiting_after(&db, "a", 0, 10).unwrap();
-        let back: Vec<_> =
-            back.into_iter().map(|(_, w)| (w.notice.incident, w.notice.number, w.put_us)).collect();
-        assert_eq!(back, [(2, 1, 50), (2, 2, 50)]);
+        let back: Vec<_> = back
+            .into_iter()
+            .map(|(number, w)| (number, w.notice.incident, w.notice.number, w.put_us))
+            .collect();
+        assert_eq!(back, [(2, 2, 1, 50), (4, 2, 2, 50)], "in their old places");
         assert_eq!(super::account(&db, "a").unwrap(), Account { dead: 3, ..Account::default() });
+        assert_eq!(standing(&db, "a").unwrap(), Standing { gone: None, replays: 1 });
         let left = dead(&db, "a", 10).unwrap();
         assert!(left.len() == 1 && left[0].1.superseded);
         assert_eq!(purge(&db, 10).unwrap(), 0);

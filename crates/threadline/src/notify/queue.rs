@@ -44,6 +44,8 @@ struct Item {
 #[derive(Clone, Copy, Debug, Default)]
 struct Backoff {
     failures: u32,
+    /// When the last one was, µs.
+    failed_us: i64,
     until_us: i64,
 }
 
@@ -116,7 +118,7 @@ impl Queue {
         }
     }
 
-    /// A notice that waits; numbers rise.
+    /// A notice that waits.
     pub(crate) fn push(&mut self, number: u64, lane: u64, reason: Reason, put_us: i64) {
         self.items.insert(number, Item { lane, reason, put_us, attempts: 0, denials: 0 });
     }
@@ -131,10 +133,14 @@ impl Queue {
         self.pause.until_us
     }
 
-    /// The target is there again, somebody says: what waits is tried at once.
-    pub(crate) fn revive(&mut self) {
-        (self.gone, self.row, self.pause) = (false, 0, Backoff::default());
-        self.lanes.clear();
+    /// The target is gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Somebody had the dead wait again: the target is there, they say. Nothing is known of what waits; push it again.
+    pub(crate) fn forget(&mut self) {
+        *self = Queue { even_us: self.even_us, ..Queue::new(self.rules, false) };
     }
 
     /// Attempts that a notice took.
@@ -152,11 +158,15 @@ impl Queue {
         {
             return Step::Bury { number: *number, attempts: item.attempts, why: Why::Gone };
         }
-        // Each is tried once at least, however long the hub was down.
-        let old_us = now_us.saturating_sub(self.rules.dead_after_us);
-        if let Some((number, item)) =
-            self.items.iter().find(|(_, item)| item.attempts > 0 && item.put_us < old_us)
-        {
+        // Each is tried once at least, however long the hub was down; or the target took nothing, again and again, when it had
+        // waited for long enough already.
+        let before_us = |at_us: i64| at_us.saturating_sub(self.rules.dead_after_us);
+        let in_vain = self.pause.failures >= ROW_MAX;
+        let is_old = |item: &Item| {
+            (item.attempts > 0 && item.put_us < before_us(now_us))
+                || (in_vain && item.put_us < before_us(self.pause.failed_us))
+        };
+        if let Some((number, item)) = self.items.iter().find(|(_, item)| is_old(item)) {
             return Step::Bury { number: *number, attempts: item.attempts, why: Why::TooOld };
         }
         if self.items.is_empty() {
@@ -254,6 +264,7 @@ impl Backoff {
     fn fail(&mut self, after_us: Option<i64>, now_us: i64, random: u32) {
         let doublings = self.failures.min(20);
         self.failures += 1;
+        self.failed_us = now_us;
         let full_us = BACKOFF_MIN_US.saturating_mul(1 << doublings).min(BACKOFF_MAX_US);
         let half_us = full_us / 2;
         let chance_us = half_us.saturating_mul(i64::from(random)) / i64::from(u32::MAX);
@@ -384,8 +395,40 @@ mod tests {
         queue.push(9, 9, Reason::Trigger, late);
         fail(&mut queue, 9, Failure::Gone, late);
         assert_eq!(queue.next(late), Step::Bury { number: 9, attempts: 1, why: Why::Gone });
-        queue.revive();
-        assert_eq!(queue.next(late), Step::Send { number: 9, merged: vec![] });
+        assert!(queue.is_gone());
+        queue.forget();
+        assert!(!queue.is_gone());
+        queue.push(4, 9, Reason::Trigger, late);
+        queue.push(9, 9, Reason::Resolve, late);
+        assert_eq!(queue.next(late), Step::Send { number: 4, merged: vec![] });
+    }
+
+    #[test]
+    fn what_waits_behind_what_fails_grows_old_too() {
+        let rules = Rules { dead_after_us: 100 * SECOND, ..RULES };
+        let mut queue = queue(rules, &[(1, Reason::Trigger), (2, Reason::Trigger)]);
+        queue.push(3, 3, Reason::Trigger, 10 * SECOND);
+        queue.push(4, 4, Reason::Trigger, 150 * SECOND);
+        let mut now = 0;
+        for _ in 0..3 {
+            fail(&mut queue, 1, DOWN, now);
+            now = queue.paused_until_us();
+        }
+        let late = 200 * SECOND;
+        assert_eq!(queue.next(late), Step::Bury { number: 1, attempts: 3, why: Why::TooOld });
+        queue.buried(1);
+        assert_eq!(
+            queue.next(late),
+            Step::Send { number: 2, merged: vec![] },
+            "nobody has tried since it is old"
+        );
+        fail(&mut queue, 2, DOWN, late);
+        for (number, attempts) in [(2, 1), (3, 0)] {
+            assert_eq!(queue.next(late), Step::Bury { number, attempts, why: Why::TooOld });
+            queue.buried(number);
+        }
+        assert_eq!(queue.next(late), Step::Wait { until_us: queue.paused_until_us() });
+        assert_eq!(queue.next(queue.paused_until_us()), Step::Send { number: 4, merged: vec![] });
     }
 
     #[test]
@@ -450,7 +493,14 @@ mod tests {
                         next += 1;
                     }
                     Act::Pass(us) => now += us,
-                    Act::Revive => queue.revive(),
+                    Act::Revive => {
+                        queue.forget();
+                        for (number, (lane, reason)) in &lanes {
+                            if !ends.contains(number) {
+                                queue.push(*number, *lane, *reason, now);
+                            }
+                        }
+                    }
                     Act::Step(outcome, random) => match queue.next(now) {
                         Step::Idle => prop_assert_eq!(queue.len(), 0),
                         Step::Wait { until_us } => prop_assert!(until_us > now && queue.len() > 0),

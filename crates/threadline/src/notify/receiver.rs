@@ -1,7 +1,7 @@
 //! Receivers: names with targets, and how they are told. They come from the section `receivers` of the alerts file
 //! (`config.rs`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::guard::Allow;
@@ -70,11 +70,25 @@ impl Receiver {
     }
 }
 
-/// What sends for a receiver; made when it is first needed, and again when that failed.
+/// Bytes of a file of authorities at most.
+const CA_BYTES_MAX: u64 = 4 << 20;
+
+/// A file of authorities, read at each attempt, so that it can be replaced while the hub runs.
+pub(super) fn authorities(path: &Path) -> Result<Vec<u8>, String> {
+    let wrong = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+    let bytes = std::fs::metadata(path).map_err(wrong)?.len();
+    if bytes > CA_BYTES_MAX {
+        return Err(format!("{} has {bytes} bytes: {CA_BYTES_MAX} at most", path.display()));
+    }
+    std::fs::read(path).map_err(wrong)
+}
+
+/// What sends for a receiver.
 #[derive(Debug)]
 pub(crate) struct Sender {
     receiver: Receiver,
-    client: Option<Client>,
+    /// With the authorities that it trusts; made anew when these are others.
+    client: Option<(Option<Vec<u8>>, Client)>,
 }
 
 impl Sender {
@@ -84,12 +98,13 @@ impl Sender {
 
     /// Tells a notice.
     pub(crate) fn send(&mut self, telling: &Telling<'_>) -> Answer {
+        let hidden = self.receiver.target.hidden();
         match self.receiver.target.outgoing(telling) {
             // A secret that is missing may come.
             Err(said) => Answer::Denied { said },
-            Ok(Outgoing::Mail(mail)) => mail::send(&mail, self.receiver.timeout),
+            Ok(Outgoing::Mail(mail)) => mail::send(&mail, &hidden, self.receiver.timeout),
             Ok(Outgoing::Http(call)) => match self.client() {
-                Ok(client) => client.send(&call, telling.now_us),
+                Ok(client) => client.send(&call, &hidden, telling.now_us),
                 Err(said) => Answer::Denied { said },
             },
         }
@@ -97,11 +112,12 @@ impl Sender {
 
     /// Says again what is open.
     pub(crate) fn again(&mut self, tellings: &[Telling<'_>], now_us: i64) -> Answer {
+        let hidden = self.receiver.target.hidden();
         match self.receiver.target.again(tellings) {
             Err(said) => Answer::Denied { said },
             Ok(None) => Answer::Taken { said: String::new() },
             Ok(Some(call)) => match self.client() {
-                Ok(client) => client.send(&call, now_us),
+                Ok(client) => client.send(&call, &hidden, now_us),
                 Err(said) => Answer::Denied { said },
             },
         }
@@ -109,9 +125,51 @@ impl Sender {
 
     fn client(&mut self) -> Result<&Client, String> {
         let Receiver { allow, ca, timeout, .. } = &self.receiver;
+        let ca = ca.as_deref().map(authorities).transpose()?;
+        if self.client.as_ref().is_some_and(|(of, _)| *of != ca) {
+            self.client = None;
+        }
         match &mut self.client {
-            Some(client) => Ok(client),
-            empty => Ok(empty.insert(Client::new(allow.clone(), ca.as_deref(), *timeout)?)),
+            Some((_, client)) => Ok(client),
+            empty => {
+                let wrong = |what| format!("the ca_file cannot be used: {what}");
+                let client = Client::new(allow.clone(), ca.as_deref(), *timeout).map_err(wrong)?;
+                Ok(&empty.insert((ca, client)).1)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use threadline_detect::incident::Reason;
+
+    use super::*;
+    use crate::notify::target::tests::{receiver, targets};
+    use crate::notify::testing::notice;
+
+    #[test]
+    fn authorities_are_read_at_each_attempt() {
+        let folder = tempfile::tempdir().unwrap();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let target = targets(&format!("https://{closed}"), folder.path()).remove(0);
+        let ca = folder.path().join("ca.pem");
+        let receiver = Receiver { ca: Some(ca.clone()), ..receiver("r", target) };
+        let told = notice("r", 1, Reason::Trigger, 1);
+        let mut sender = Sender::new(receiver.clone());
+        let mut send = || sender.send(&receiver.telling(&told, "id", 5, None));
+        let params = CertificateParams::new(vec!["ca".to_owned()]).unwrap();
+        let pem = params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+        for (text, want) in [
+            (None, "cannot read"),
+            (Some("garbage"), "no certificate"),
+            (Some(pem.as_str()), "the connection failed"),
+            (Some("garbage"), "no certificate"),
+        ] {
+            text.into_iter().for_each(|text| std::fs::write(&ca, text).unwrap());
+            let answer = send();
+            assert!(answer.said().contains(want), "{want}: {answer:?}");
         }
     }
 }

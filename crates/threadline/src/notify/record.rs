@@ -2,15 +2,14 @@
 
 use arrow_array::RecordBatch;
 use arrow_schema::ArrowError;
-use threadline_detect::finding::SERVICE;
-use threadline_model::builder::{BatchBuilder, RecordLimits};
-use threadline_model::record::{Attribute, LogView, ResourceView, ScopeView};
-use threadline_model::schema::Table;
+use threadline_model::inspect::Inspector;
+use threadline_model::record::Attribute;
 use threadline_model::value::Value;
 use threadline_store::{BatchId, Store};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::outbox::Outcome;
+use crate::own;
 
 /// Name of the event.
 pub(crate) const EVENT_NAME: &str = "threadline.notification";
@@ -22,26 +21,14 @@ pub(super) fn id(hub_id: &str, number: u64) -> BatchId {
     BatchId(xxh3_128_with_seed(format!("{hub_id}/{number}").as_bytes(), SEED))
 }
 
-/// A batch with one log record.
-pub(super) fn batch_of(
-    store: &Store,
-    scope: &str,
-    now_us: i64,
-    log: &LogView<'_>,
-) -> Result<Option<RecordBatch>, ArrowError> {
-    let mut builder = BatchBuilder::new(store.layout(Table::Logs), now_us, RecordLimits::default());
-    let resource =
-        [("service.name", Value::Str(SERVICE)), ("service.version", Value::Str(env!("CARGO_PKG_VERSION")))];
-    builder.set_resource(&ResourceView { attributes: &resource, ..ResourceView::default() });
-    builder.set_scope(&ScopeView { name: scope, ..ScopeView::default() });
-    if let Err((field, reason)) = builder.push_log(log, 0) {
-        tracing::error!(field, reason, "one of the hub's own records is not kept");
-    }
-    builder.finish()
-}
-
 /// The batch of an outcome.
-pub(super) fn batch(store: &Store, outcome: &Outcome, now_us: i64) -> Result<Option<RecordBatch>, ArrowError> {
+pub(super) fn batch(
+    store: &Store,
+    environment: &str,
+    inspector: &mut dyn Inspector,
+    outcome: &Outcome,
+    now_us: i64,
+) -> Result<Option<RecordBatch>, ArrowError> {
     let int = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
     let attributes: Vec<Attribute<'_>> = vec![
         ("threadline.notification.receiver", Value::Str(&outcome.receiver)),
@@ -69,16 +56,13 @@ pub(super) fn batch(store: &Store, outcome: &Outcome, now_us: i64) -> Result<Opt
         ),
         kind => format!("{} {verb} ({kind}): {}", outcome.receiver, outcome.said),
     };
-    let nanos = |us: i64| u64::try_from(us).unwrap_or(0).saturating_mul(1000);
-    let log = LogView {
-        time_unix_nano: nanos(outcome.at_us),
-        observed_time_unix_nano: nanos(now_us),
-        severity_number: severity,
-        severity_text: crate::rows::severity_name(i64::from(severity)).unwrap_or_default(),
-        event_name: EVENT_NAME,
-        body: Value::Str(&body),
+    let record = own::Record {
+        event: EVENT_NAME,
+        time_us: outcome.at_us,
+        severity,
+        body: &body,
         attributes: &attributes,
-        ..LogView::default()
     };
-    batch_of(store, "threadline.notify", now_us, &log)
+    let source = own::Source { scope: "threadline.notify", environment };
+    own::batch(store, source, now_us, inspector, &[record])
 }

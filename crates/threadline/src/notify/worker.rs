@@ -10,7 +10,7 @@ use std::time::Duration;
 use threadline_detect::incident::Reason;
 
 use super::http::Answer;
-use super::outbox::{self, Account, Dead, OpenChange, OutboxError, Outcome, Waiting};
+use super::outbox::{self, Account, Dead, Delivery, OpenChange, OutboxError, Outcome, Waiting};
 use super::queue::{Failure, Queue, Step, Why};
 use super::receiver::{Receiver, Sender};
 use super::target::{BATCH_MAX, Telling};
@@ -36,8 +36,9 @@ pub(super) struct Worker {
     sender: Sender,
     queue: Queue,
     account: Account,
-    /// The last number taken from the outbox.
+    /// The last number taken from the outbox, and replays that are known of.
     seen: u64,
+    replays: u64,
     again_us: i64,
     stopping: Arc<AtomicBool>,
 }
@@ -48,12 +49,14 @@ impl Worker {
         receiver: Receiver,
         stopping: Arc<AtomicBool>,
     ) -> Result<Worker, OutboxError> {
-        let mut account = outbox::account(&shared.db, &receiver.name)?;
+        let account = outbox::account(&shared.db, &receiver.name)?;
+        let standing = outbox::standing(&shared.db, &receiver.name)?;
         // Another definition is another target.
-        account.gone = account.gone.filter(|hash| *hash == receiver.hash());
-        let queue = Queue::new(receiver.rules(), account.gone.is_some());
+        let gone = standing.gone.is_some_and(|hash| hash == receiver.hash());
+        let queue = Queue::new(receiver.rules(), gone);
         let sender = Sender::new(receiver.clone());
-        Ok(Worker { shared, receiver, sender, queue, account, seen: 0, again_us: 0, stopping })
+        let replays = standing.replays;
+        Ok(Worker { shared, receiver, sender, queue, account, seen: 0, replays, again_us: 0, stopping })
     }
 
     /// Works until it is told to stop.
@@ -99,21 +102,22 @@ impl Worker {
     }
 
     fn load(&mut self) -> Result<(), OutboxError> {
+        let name = &self.receiver.name;
+        // Somebody had the dead wait again, under their old numbers.
+        let replays = outbox::standing(&self.shared.db, name)?.replays;
+        if replays != self.replays {
+            self.queue.forget();
+            (self.replays, self.seen) = (replays, 0);
+        }
         if self.queue.len() >= KNOWN_MAX {
             return Ok(());
         }
-        let name = &self.receiver.name;
         for (number, Waiting { notice, put_us }) in
             outbox::waiting_after(&self.shared.db, name, self.seen, LOAD_MAX)?
         {
             let lane = if notice.kind == Kind::Incident { notice.incident } else { NO_INCIDENT };
             self.queue.push(number, lane, notice.reason, put_us);
             self.seen = number;
-        }
-        // Somebody had the dead wait again.
-        if self.account.gone.is_some() && outbox::account(&self.shared.db, name)?.gone.is_none() {
-            self.account.gone = None;
-            self.queue.revive();
         }
         Ok(())
     }
@@ -123,7 +127,10 @@ impl Worker {
         let Some(every) = self.receiver.watchdog else { return Ok(()) };
         let now_us = self.now_us();
         let every_us = i64::try_from(every.as_micros()).unwrap_or(i64::MAX);
-        if self.queue.len() > 0 || now_us.saturating_sub(self.account.watchdog_us) < every_us {
+        if self.queue.is_gone()
+            || self.queue.len() > 0
+            || now_us.saturating_sub(self.account.watchdog_us) < every_us
+        {
             return Ok(());
         }
         self.account.watchdog_us = now_us;
@@ -145,7 +152,8 @@ impl Worker {
     fn say_again(&mut self) -> Result<(), OutboxError> {
         let Some(every_us) = self.receiver.target.again_us() else { return Ok(()) };
         let now_us = self.now_us();
-        if now_us.saturating_sub(self.again_us) < every_us || self.queue.paused_until_us() > now_us {
+        let waits = self.queue.is_gone() || self.queue.paused_until_us() > now_us;
+        if waits || now_us.saturating_sub(self.again_us) < every_us {
             return Ok(());
         }
         self.again_us = now_us;
@@ -195,9 +203,18 @@ impl Worker {
                     (true, false) => OpenChange::Told(&notice),
                     (true, true) => OpenChange::Over(notice.incident),
                 };
-                let resolved = over.then_some(notice.incident);
+                let resolved = (over && notice.kind == Kind::Incident).then_some(notice.incident);
                 let numbers: Vec<u64> = merged.iter().copied().chain([number]).collect();
-                outbox::delivered(db, name, &numbers, &outcomes, &self.account, open, resolved)?;
+                let delivery = Delivery {
+                    numbers: &numbers,
+                    outcomes: &outcomes,
+                    account: &self.account,
+                    open,
+                    resolved,
+                    replays: self.replays,
+                    now_us,
+                };
+                outbox::delivered(db, name, &delivery)?;
                 self.queue.sent(number, merged);
                 return Ok(());
             }
@@ -208,9 +225,7 @@ impl Worker {
             Answer::Denied { .. } => Failure::Denied,
             Answer::Refused { .. } => Failure::Refused,
             Answer::Gone { .. } => {
-                self.account.gone = Some(self.receiver.hash());
-                // At once: that it is not written down any more means that somebody had the dead wait again.
-                outbox::keep_account(&self.shared.db, &self.receiver.name, &self.account)?;
+                outbox::keep_gone(&self.shared.db, &self.receiver.name, self.receiver.hash())?;
                 Failure::Gone
             }
         };
@@ -244,11 +259,16 @@ impl Worker {
         };
         let now_us = self.now_us();
         let outcome = Outcome { attempts, ..self.outcome(&notice, number, "dead", &why, now_us) };
-        tracing::error!(receiver = name, incident = notice.incident, why, "a notice is dead");
+        let incident = notice.incident;
         self.account.dead += 1;
         let dead = Dead { notice, dead_us: now_us, why, attempts, superseded: false };
-        outbox::buried(db, name, number, &dead, &outcome, &self.account)?;
-        self.queue.buried(number);
+        if outbox::buried(db, name, number, &dead, &outcome, &self.account, self.replays)? {
+            tracing::error!(receiver = name, incident, why = dead.why, "a notice is dead");
+            self.queue.buried(number);
+        } else {
+            // Somebody has replayed meanwhile: it is looked at anew.
+            self.account.dead -= 1;
+        }
         Ok(())
     }
 
@@ -256,7 +276,7 @@ impl Worker {
         let telling = self.receiver.telling(notice, &self.shared.hub_id, now_us, None);
         Outcome {
             attempts: self.queue.attempts(number),
-            ..Outcome::of(&telling, &self.receiver, outcome, said)
+            ..Outcome::of(&telling, &self.receiver.name, self.receiver.target.kind(), outcome, said)
         }
     }
 
@@ -264,6 +284,7 @@ impl Worker {
         let mut board = self.shared.board();
         let state = board.entry(self.receiver.name.clone()).or_default();
         state.account = self.account.clone();
+        state.gone = self.queue.is_gone();
         state.waiting = self.queue.len() as u64;
         state.paused_until_us = self.queue.paused_until_us();
     }
@@ -271,10 +292,10 @@ impl Worker {
 
 impl Outcome {
     /// How a notice ended.
-    pub(super) fn of(told: &Telling<'_>, receiver: &Receiver, outcome: &str, said: &str) -> Outcome {
+    pub(super) fn of(told: &Telling<'_>, receiver: &str, target: &str, outcome: &str, said: &str) -> Outcome {
         Outcome {
-            receiver: receiver.name.clone(),
-            target: receiver.target.kind().to_owned(),
+            receiver: receiver.to_owned(),
+            target: target.to_owned(),
             outcome: outcome.to_owned(),
             kind: told.notice.kind.name().to_owned(),
             incident: told.notice.incident,

@@ -114,6 +114,7 @@ fn a_posted_alert_is_an_incident_that_receivers_are_told_of_until_it_ends() {
     wait("it is told", || (strict.taken().len() == 2).then_some(()));
     let listed = get(&hub, "/api/v2/alerts?filter=alertname%3D%22Down%22&active=true");
     assert_eq!(listed[0]["labels"]["service"], "cart", "{listed}");
+    assert_eq!(listed[0]["labels"]["threadline_source"], "alertmanager", "{listed}");
     assert_eq!(get(&hub, "/api/v2/alerts?filter=alertname%3D%22Up%22"), json!([]));
     assert_eq!(get(&hub, "/api/v2/status")["cluster"]["status"], "disabled");
     let incident = get(&hub, "/api/v1/incidents")["incidents"][0]["id"].as_u64().unwrap();
@@ -158,6 +159,11 @@ fn a_posted_alert_is_an_incident_that_receivers_are_told_of_until_it_ends() {
     let metrics = ureq::get(url(&hub, "/metrics")).call().unwrap().body_mut().read_to_string().unwrap();
     assert!(metrics.contains("threadline_notify_sent_total{receiver=\"hook\"} 3"), "{metrics}");
     let wrong = ureq::post(url(&hub, "/api/v2/alerts")).header("content-type", "application/json").send("[{}]");
+    assert!(matches!(wrong, Err(ureq::Error::StatusCode(400))));
+    let finding =
+        r#"[{"labels":{"rule":"a","rule_id":"1","severity":"high"},"endsAt":"2026-01-01T00:00:00Z"}]"#;
+    let wrong =
+        ureq::post(url(&hub, "/api/v2/alerts")).header("content-type", "application/json").send(finding);
     assert!(matches!(wrong, Err(ureq::Error::StatusCode(400))));
     hub.stop();
 }

@@ -145,6 +145,11 @@ impl Strict {
                 Some(Fail::Status(status) | Fail::RetryAfter(status, _)) => *status,
                 Some(Fail::Hang(_) | Fail::Reset) => 0,
             };
+            // As some do, it says in a failure what it was sent.
+            let echo = match status {
+                400.. => format!(" to {} with {:?}", request.path, request.headers),
+                _ => String::new(),
+            };
             self.state.lock().unwrap().all.push((request, status));
             let retry = match &fail {
                 Some(Fail::RetryAfter(_, seconds)) => format!("retry-after: {seconds}\r\n"),
@@ -155,7 +160,7 @@ impl Strict {
                 Some(Fail::Reset | Fail::TakeAndReset) => return,
                 _ => String::new(),
             };
-            let body = format!("said {status}");
+            let body = format!("said {status}{echo}");
             let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\n{retry}\r\n{body}", body.len());
             if stream.write_all(answer.as_bytes()).is_err() {
                 return;

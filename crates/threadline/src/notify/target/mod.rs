@@ -19,7 +19,7 @@ pub(crate) use self::email::{Mail, Mailing, Protection};
 pub(crate) use self::jsm::URL as JSM_URL;
 pub(crate) use self::pagerduty::URL as PAGERDUTY_URL;
 use super::http::Call;
-use super::secret::Secret;
+use super::secret::{Hidden, Secret};
 use super::{Kind, Notice};
 
 /// A target: a kind of service, where it is, and how we show who we are.
@@ -71,18 +71,32 @@ pub(crate) enum Login {
 }
 
 impl Login {
+    fn hide(&self, hidden: &mut Hidden) {
+        match self {
+            Login::None => {}
+            Login::Bearer(token) => hidden.add(token),
+            Login::Basic(user, password) => {
+                hidden.add(password);
+                password.read().iter().for_each(|password| hidden.text(&basic(user, password)));
+            }
+        }
+    }
+
     fn apply(&self, call: Call) -> Result<Call, String> {
-        use base64::Engine as _;
         Ok(match self {
             Login::None => call,
             Login::Bearer(token) => call.header("authorization", format!("Bearer {}", token.read()?)),
             Login::Basic(user, password) => {
-                let pair =
-                    base64::engine::general_purpose::STANDARD.encode(format!("{user}:{}", password.read()?));
-                call.header("authorization", format!("Basic {pair}"))
+                call.header("authorization", format!("Basic {}", basic(user, &password.read()?)))
             }
         })
     }
+}
+
+/// Name and password as HTTP's scheme Basic has them.
+pub(super) fn basic(user: &str, password: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))
 }
 
 /// What is told, ready to be put into a format.
@@ -239,6 +253,33 @@ impl Target {
         let open: Vec<Open<'_>> =
             told.iter().map(|telling| Open { telling: telling.clone(), hold_us: *hold_us }).collect();
         Ok(Some(login.apply(alertmanager::call(url, &open))?))
+    }
+
+    /// The secrets that a request has; what the target says may have them too.
+    pub(crate) fn hidden(&self) -> Hidden {
+        let mut hidden = Hidden::default();
+        let address = |hidden: &mut Hidden, address: &Address| {
+            if let Address::Secret(secret) = address {
+                hidden.address(secret);
+            }
+        };
+        match self {
+            Target::PagerDuty { routing_key: secret, .. } | Target::Jsm { api_key: secret, .. } => {
+                hidden.add(secret);
+            }
+            Target::Slack { url } | Target::Teams { url } => hidden.address(url),
+            Target::Alertmanager { login, .. } | Target::ServiceNow { login, .. } => login.hide(&mut hidden),
+            Target::Webhook4 { url, login } => {
+                address(&mut hidden, url);
+                login.hide(&mut hidden);
+            }
+            Target::Webhook { url, secrets } => {
+                address(&mut hidden, url);
+                hidden.add(secrets);
+            }
+            Target::Email(mailing) => mailing.login.iter().for_each(|(_, password)| hidden.add(password)),
+        }
+        hidden
     }
 
     /// How often what is open is said again, µs.

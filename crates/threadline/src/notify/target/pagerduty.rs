@@ -5,13 +5,15 @@ use threadline_detect::incident::Reason;
 
 use super::{Telling, time};
 use crate::notify::http::Call;
-use crate::notify::text::{cut, one_line};
+use crate::notify::text::{cut, cut_bytes, one_line};
 
 /// Where events go, unless the settings name another place (the European region has one).
 pub(crate) const URL: &str = "https://events.pagerduty.com/v2/enqueue";
 
 const SUMMARY_CHARS_MAX: usize = 1024;
 const FIELD_CHARS_MAX: usize = 255;
+/// Bytes of the text among the details; an event has 512 kB at most.
+const TEXT_BYTES_MAX: usize = 32 << 10;
 
 pub(super) fn call(url: &str, routing_key: &str, told: &Telling<'_>) -> Call {
     let action = match told.notice.reason {
@@ -43,7 +45,7 @@ fn payload(told: &Telling<'_>) -> Value {
         _ => "info",
     };
     let mut details = told.details();
-    details.insert("text".to_owned(), json!(told.text));
+    details.insert("text".to_owned(), json!(cut_bytes(&told.text, TEXT_BYTES_MAX)));
     let mut payload = json!({
         "summary": cut(&one_line(&told.title), SUMMARY_CHARS_MAX),
         "source": cut(&one_line(told.service()), FIELD_CHARS_MAX),

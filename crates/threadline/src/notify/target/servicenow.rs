@@ -9,6 +9,8 @@ use crate::notify::text::{cut, one_line};
 const FIELD_CHARS_MAX: usize = 100;
 const KEY_CHARS_MAX: usize = 1024;
 const DESCRIPTION_CHARS_MAX: usize = 4000;
+/// Of `additional_info`, which is JSON in a text.
+const INFO_CHARS_MAX: usize = 4000;
 
 pub(super) fn call(url: &str, told: &Telling<'_>) -> Call {
     let notice = told.notice;
@@ -35,9 +37,24 @@ pub(super) fn call(url: &str, told: &Telling<'_>) -> Call {
         "description": cut(&description, DESCRIPTION_CHARS_MAX),
         "time_of_event": date(notice.last_us),
         "resolution_state": if told.resolves() { "Closing" } else { "New" },
-        "additional_info": Value::Object(told.details()).to_string(),
+        "additional_info": info(told),
     });
     Call::json(format!("{}/api/global/em/jsonv2", url.trim_end_matches('/')), &json!({"records": [record]}))
+}
+
+/// What is known, as JSON; what is longest is left out where it would be too long.
+fn info(told: &Telling<'_>) -> String {
+    let mut details = told.details();
+    loop {
+        let text = Value::Object(details.clone()).to_string();
+        if text.chars().count() <= INFO_CHARS_MAX {
+            return text;
+        }
+        let length = |value: &Value| value.to_string().len();
+        let longest = details.iter().max_by_key(|(_, value)| length(value)).map(|(name, _)| name.clone());
+        let Some(longest) = longest else { return text };
+        details.remove(&longest);
+    }
 }
 
 /// `yyyy-MM-dd HH:mm:ss`, UTC.
