@@ -102,16 +102,20 @@ export function touchedGraph(graph: Graph, reached: Reached): Graph {
   return { ...graph, edges, services: [...services, ...others] };
 }
 
+/** How many incidents are looked through for a finding, and how many reports of those that may hold it. */
+const LISTED = 1000;
 const LOOKED_AT = 4;
 
-/** The incident that a finding is part of; undefined where none is known. */
+/** The incident that a finding is part of; undefined where none of the newest is. It is many questions: for one finding, not for each of a list. */
 export async function incidentOf(finding: Finding, signal: AbortSignal): Promise<Incident | undefined> {
   const service = finding.entities.find((entity) => entity.field === 'service.name')?.value;
-  const params: Params = { state: 'all', limit: 1000, ...(service ? { service } : {}) };
+  const params: Params = { state: 'all', limit: LISTED, ...(service ? { service } : {}) };
   const found = candidates((await get<Incidents>('/api/v1/incidents', params, signal)).incidents, finding);
   const has = (report: Report) => (report.timeline ?? []).some((item) => (item.finding as { id?: string } | undefined)?.id === finding.id);
   for (const incident of found.slice(0, LOOKED_AT)) {
+    signal.throwIfAborted();
     if (has(await get<Report>(`/api/v1/incidents/${incident.id}`, {}, signal))) return incident;
   }
+  signal.throwIfAborted();
   return undefined;
 }
