@@ -710,8 +710,20 @@ await test('incidents: from a finding to its incident, its evidence, and everyth
     await until('an incident', async () => (await incidents(own)).length === 1, 60_000);
     const [{ id }] = await incidents(own);
 
-    // From the finding.
-    const page = await open('/detection', { at: own.url });
+    // From the finding: its incident is looked up when it is opened, not for each of the list.
+    const page = await open('/', { bare: true, at: own.url });
+    const looked = [];
+    page.on('request', (request) => /\/incidents\?.*state=all|\/incidents\/\d/.test(request.url()) && looked.push(request.url()));
+    await page.goto(`${own.url}/detection`);
+    await page.locator('button.finding').first().waitFor();
+    await page.waitForLoadState('networkidle');
+    same(looked, [], 'looked up for a finding that nobody opened');
+    // One that the newest incidents do not have.
+    await page.route('**/api/v1/incidents?*state=all*', (route) => route.fulfill({ json: { incidents: [], total: 0, problems: [] } }));
+    await page.locator('button.finding').first().click();
+    await page.locator('.ways', { hasText: 'not found among the newest' }).waitFor();
+    await page.locator('button.finding').first().click();
+    await page.unroute('**/api/v1/incidents?*state=all*');
     await page.locator('button.finding').first().click();
     await page.getByRole('link', { name: 'Its incident' }).click();
     await page.waitForURL(`**/incidents/${id}`);
@@ -840,6 +852,96 @@ await test('incidents: from a finding to its incident, its evidence, and everyth
   });
 });
 
+await test('incidents: the map is asked for once, however often the incident is looked at; less often while nothing changes', async () => {
+  await withRules({}, async (own) => {
+    await attack(own, '192.0.2.9');
+    await until('an incident', async () => (await incidents(own)).length === 1, 60_000);
+    const [{ id }] = await incidents(own);
+    // As it is now, for good: what an incident that is over looks like.
+    const settled = await (await fetch(`${own.url}/api/v1/incidents/${id}`)).text();
+    const page = await open('/', { bare: true, at: own.url });
+    await page.clock.install();
+    await page.route(`**/api/v1/incidents/${id}`, (route) => route.fulfill({ contentType: 'application/json', body: settled }));
+    const asked = { report: 0, map: 0, under_way: 0 };
+    const count = (request, by) => {
+      const { pathname } = new URL(request.url());
+      if (by > 0 && pathname === `/api/v1/incidents/${id}`) asked.report += 1;
+      if (by > 0 && pathname === '/api/v1/services') asked.map += 1;
+      if (pathname.startsWith('/api/')) asked.under_way += by;
+    };
+    page.on('request', (request) => count(request, 1));
+    for (const end of ['requestfinished', 'requestfailed']) page.on(end, (request) => count(request, -1));
+    /** What the time that has gone by led to is answered and shown. */
+    const quiet = async () => {
+      await page.evaluate(() => undefined);
+      await until('all is answered', () => asked.under_way === 0);
+      await page.evaluate(() => undefined);
+    };
+    await page.goto(`${own.url}/incidents/${id}`);
+    await page.waitForSelector('.blast .node.touched');
+    await page.locator('.blast .node.touched').first().evaluate((node) => (node.mark = 1));
+    for (let quarters = 0; quarters < 40; quarters += 1) {
+      await page.clock.runFor(15_000);
+      await quiet();
+    }
+    // Ten minutes: at 0, 15, 45 and 105 s, then once a minute.
+    check(asked.report >= 8 && asked.report <= 14, `${asked.report} questions for the incident in ten minutes`);
+    same(asked.map, 1, 'questions for the map');
+    check(await page.locator('.blast .node.touched').first().evaluate((node) => node.mark === 1), 'the map stands');
+    // Nobody looks: nothing is asked. Somebody does again: at once.
+    const hide = (hidden) => page.evaluate((value) => {
+      Object.defineProperty(document, 'hidden', { configurable: true, get: () => value });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, hidden);
+    await hide(true);
+    const before = asked.report;
+    await page.clock.runFor(1_200_000);
+    await quiet();
+    same(asked.report - before, 0, 'questions while the page is hidden');
+    await hide(false);
+    await until('it is looked at again', () => asked.report === before + 1);
+    await close(page);
+  });
+});
+
+await test('incidents: more of one filter are no part of another, and a service with quotes can be silenced', async () => {
+  await withHub({ DETECTION: 'false' }, async (own) => {
+    const page = await open('/', { bare: true, at: own.url });
+    const moment = new Date().toISOString();
+    const one = (id, title) => ({ id, title, state: 'open', severity: 'high', assignee: '', opened: moment, since: moment, first_seen: moment, last_seen: moment, findings: 1 });
+    let held;
+    await page.route('**/api/v1/incidents?*', async (route) => {
+      const of = new URL(route.request().url()).searchParams;
+      if (of.get('limit') === '1') return route.fulfill({ json: { incidents: [], total: 0, problems: [] } });
+      if (of.get('before')) await new Promise((go) => (held = go));
+      const state = of.get('state');
+      // One whose question was taken back is not there to be answered.
+      return route.fulfill({ json: { incidents: of.get('before') ? [one(4, `older, ${state}`)] : [one(5, `newest, ${state}`)], total: 2, ...(of.get('before') ? {} : { next: 5 }), problems: [] } }).catch(() => undefined);
+    });
+    const titles = async () => (await page.locator('a.title').allInnerTexts()).map((text) => text.replace(/^#\d+ /, ''));
+    await page.goto(`${own.url}/incidents?state=all`);
+    await page.getByRole('button', { name: /Show more/ }).click();
+    await until('it is asked', () => held !== undefined);
+    check(await page.getByRole('button', { name: /Show more/ }).isDisabled(), 'asked once');
+    await page.getByRole('button', { name: 'Resolved' }).click();
+    await until('the others', async () => (await titles())[0] === 'newest, resolved');
+    held();
+    await page.waitForTimeout(200);
+    same(await titles(), ['newest, resolved'], 'the list');
+    held = undefined;
+    await page.getByRole('button', { name: /Show more/ }).click();
+    await until('it is asked', () => held !== undefined);
+    held();
+    await until('older ones', async () => (await titles()).length === 2);
+    same(await titles(), ['newest, resolved', 'older, resolved'], 'the list');
+    await page.goto(`${own.url}/incidents?service=${encodeURIComponent('a"b\\')}`);
+    await page.locator('.page-head').getByRole('button', { name: 'Silence', exact: true }).click();
+    same(await page.getByLabel('Conditions on labels').inputValue(), 'service="a\\"b\\\\"', 'the condition');
+    await page.locator('.preview', { hasText: 'nothing' }).waitFor();
+    await close(page);
+  });
+});
+
 await test('incidents: who may only read is offered nothing that is refused', async () => {
   await withRules({}, async (own) => {
     await attack(own, '192.0.2.8');
@@ -890,6 +992,18 @@ await test('sign in, stay, sign out: a hub with tokens', async () => {
     const token = own.token('alice', 'read', 'operate');
     check(/^tl_/.test(token), 'a token was made');
     const page = await open('/', { bare: true, at: own.url });
+    await page.clock.install();
+    let asked = [];
+    page.on('request', (request) => /^\/(api|healthz|metrics)/.test(new URL(request.url()).pathname) && asked.push(`${request.method()} ${request.url()}`));
+    /** Signed out, it asks nothing any more, however long it stands. */
+    const silent = async (how) => {
+      await page.locator('input#token').waitFor();
+      await page.waitForTimeout(200);
+      asked = [];
+      await page.clock.runFor(600_000);
+      await page.waitForTimeout(100);
+      same(asked, [], `asked after ${how}`);
+    };
     // The hub notices within a second that it has tokens.
     await until('it asks who comes', async () => (await fetch(`${own.url}/api/v1/stats`)).status === 401);
     await page.goto(`${own.url}/search`);
@@ -910,10 +1024,37 @@ await test('sign in, stay, sign out: a hub with tokens', async () => {
     await page.waitForSelector('[role=alert] >> text=still signed in');
     check((await page.locator('input#token').count()) === 0, 'the page stays');
     await page.unroute('**/api/v1/session');
+    // Whatever is looked at again and again is under way when the session ends: by the person, then by an answer.
+    for (const path of ['/search', '/incidents', '/incidents/1', '/hub']) {
+      const polled = /\/api\/v1\/incidents(\?|\/)|\/metrics$/;
+      for (const by of ['signing out', 'a 401']) {
+        let end;
+        const held = new Promise((go) => (end = go));
+        let waiting = 0;
+        await page.route(polled, async (route) => {
+          waiting += 1;
+          await held;
+          // A question that was taken back is not there to be answered.
+          await route.fulfill({ status: 401, json: { status: 401, detail: 'the session has ended' } }).catch(() => undefined);
+        });
+        await page.goto(own.url + path);
+        await out.waitFor();
+        await until('it is looked at', () => waiting > 0);
+        if (by === 'a 401') end();
+        else await out.click();
+        await page.locator('input#token').waitFor();
+        end();
+        await silent(`${by} at ${path}`);
+        await page.unroute(polled);
+        await page.locator('input#token').fill(token);
+        await page.getByRole('button', { name: 'Sign in' }).click();
+        await page.locator('input#token').waitFor({ state: 'detached' });
+      }
+    }
     await out.click();
-    await page.locator('input#token').waitFor();
+    await silent('signing out');
     await page.reload();
-    await page.locator('input#token').waitFor();
+    await silent('loading the page anew');
     await close(page);
   });
 });
