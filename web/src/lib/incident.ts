@@ -20,13 +20,13 @@ export type State = Incident['state'];
 export const STATES = ['live', 'open', 'acknowledged', 'snoozed', 'resolved', 'merged', 'all'] as const;
 export const STATE_NAMES: Record<(typeof STATES)[number], string> = { live: 'Live', open: 'Open', acknowledged: 'Acknowledged', snoozed: 'Snoozed', resolved: 'Resolved', merged: 'Merged', all: 'All' };
 
-export type Action = 'acknowledge' | 'assign' | 'snooze' | 'resolve' | 'reopen' | 'note';
+export type Action = 'acknowledge' | 'assign' | 'snooze' | 'resolve' | 'reopen' | 'note' | 'merge';
 
 /** What leads on from a state. */
 export const ACTIONS: Record<State, readonly Action[]> = {
-  open: ['acknowledge', 'assign', 'snooze', 'resolve', 'note'],
-  acknowledged: ['assign', 'snooze', 'resolve', 'note'],
-  snoozed: ['acknowledge', 'assign', 'snooze', 'resolve', 'note'],
+  open: ['acknowledge', 'assign', 'snooze', 'resolve', 'merge', 'note'],
+  acknowledged: ['assign', 'snooze', 'resolve', 'merge', 'note'],
+  snoozed: ['acknowledge', 'assign', 'snooze', 'resolve', 'merge', 'note'],
   resolved: ['reopen', 'note'],
   merged: [],
 };
@@ -34,6 +34,23 @@ export const ACTIONS: Record<State, readonly Action[]> = {
 /** Whether somebody may change incidents; while it is not known who looks, nothing is offered. */
 export function mayAct(who: Who | undefined): boolean {
   return (who?.roles ?? []).some((role) => role === 'operate' || role === 'admin');
+}
+
+/** Other incidents by how much they have in common with one: services, then what its alerts are grouped by, then nearness in time. */
+export function kinship(others: readonly Incident[], one: Incident): Incident[] {
+  const mine = new Set(one.services ?? []);
+  const group = Object.entries(one.group ?? {});
+  const at = momentOf(one.last_seen) ?? 0;
+  const rank = (other: Incident) => [
+    (other.services ?? []).filter((service) => mine.has(service)).length,
+    group.filter(([name, value]) => other.group?.[name] === value).length,
+    -Math.abs((momentOf(other.last_seen) ?? 0) - at),
+  ];
+  return others
+    .filter((other) => other.id !== one.id)
+    .map((other) => ({ other, ranks: rank(other) }))
+    .sort((a, b) => b.ranks.map((value, i) => value - (a.ranks[i] ?? 0)).find((difference) => difference !== 0) ?? 0)
+    .map(({ other }) => other);
 }
 
 /** A moment of an incident, µs. */

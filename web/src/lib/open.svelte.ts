@@ -20,8 +20,12 @@ class OpenIncidents {
     const mine = poll<Incidents>({
       everyMs: EVERY_MS,
       ask: (signal) => get('/api/v1/incidents', { state: 'open', limit: 1 }, signal),
-      told: ({ total }) => void (this.count = total),
-      failed: () => (this.count = undefined),
+      told: ({ total }) => {
+        const changed = this.count !== total;
+        this.count = total;
+        return changed;
+      },
+      failed: () => void (this.count = undefined),
     });
     this.poll = mine;
     return () => mine.stop();

@@ -13,20 +13,27 @@ export interface Poll {
 export interface Polled<T> {
   /** Milliseconds from an answer to the next question. */
   everyMs: number;
+  /** The same after the first answer, where two are needed before anything can be told. */
+  firstMs?: number;
   ask: (signal: AbortSignal) => Promise<T>;
   /** Takes an answer; `false` says that it changed nothing, so that the next question may wait longer. */
   told: (answer: T) => boolean | void;
-  failed: (error: unknown) => void;
+  /** Takes a failure; `false` says that asking soon again is of no use. */
+  failed: (error: unknown) => boolean | void;
 }
 
 /** Asks at once, then after each answer; not while the page is hidden, but then as soon as it is seen again. */
-export function poll<T>({ everyMs, ask, told, failed }: Polled<T>): Poll {
+export function poll<T>({ everyMs, firstMs, ask, told, failed }: Polled<T>): Poll {
   let question = new AbortController();
   let timer: ReturnType<typeof setTimeout> | undefined;
   let wait = everyMs;
   let due = false;
+  let first = true;
   let stopped = false;
 
+  function later(changed: boolean | void): void {
+    wait = changed === false ? Math.min(2 * wait, SLOWEST * everyMs) : everyMs;
+  }
   async function turn(): Promise<void> {
     clearTimeout(timer);
     due = false;
@@ -35,13 +42,13 @@ export function poll<T>({ everyMs, ask, told, failed }: Polled<T>): Poll {
     try {
       const answer = await ask(signal);
       if (signal.aborted) return;
-      wait = told(answer) === false ? Math.min(2 * wait, SLOWEST * everyMs) : everyMs;
+      later(told(answer));
     } catch (error) {
       if (signal.aborted) return;
-      failed(error);
-      wait = everyMs;
+      later(failed(error));
     }
-    timer = setTimeout(next, wait);
+    timer = setTimeout(next, (first ? firstMs : undefined) ?? wait);
+    first = false;
   }
   function next(): void {
     due = document.hidden;
@@ -63,5 +70,16 @@ export function poll<T>({ everyMs, ask, told, failed }: Polled<T>): Poll {
       question.abort();
       document.removeEventListener('visibilitychange', seen);
     },
+  };
+}
+
+/** Tells of each answer whether it differs from the one before. */
+export function changes<T>(): (answer: T) => boolean {
+  let before: string | undefined;
+  return (answer) => {
+    const now = JSON.stringify(answer);
+    const changed = now !== before;
+    before = now;
+    return changed;
   };
 }

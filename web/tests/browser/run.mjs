@@ -1,5 +1,6 @@
 // The pages in a real browser, against a hub that holds an imported day and what `data.mjs` sends.
 //   THREADLINE_HUB=http://… THREADLINE_OTLP=http://… THREADLINE_BINARY=…/threadline node tests/browser/run.mjs [part of a test's name …]
+import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -373,7 +374,7 @@ await test('hub: each figure has its own line', async () => {
     looks += 1;
     const slow = looks > 2 ? 50 : 0;
     const lines = [
-      `threadline_store_disk_free_bytes ${looks % 2 ? 9e9 : 3e9}`, 'threadline_store_memory_rows 5', 'threadline_store_syncs_total 7', 'threadline_ingest_records_total 1',
+      `threadline_process_resident_memory_bytes ${looks % 2 ? 9e9 : 3e9}`, `threadline_ingest_received_bytes_total ${looks}`, 'threadline_store_memory_rows 5', 'threadline_store_syncs_total 7', 'threadline_ingest_records_total 1',
       `threadline_append_latency_seconds_bucket{le="0.001"} ${looks * 10}`, `threadline_append_latency_seconds_bucket{le="1"} ${looks * 10 + slow}`, `threadline_append_latency_seconds_bucket{le="+Inf"} ${looks * 10 + slow}`,
     ];
     return route.fulfill({ contentType: 'text/plain', body: `${lines.join('\n')}\n` });
@@ -384,7 +385,7 @@ await test('hub: each figure has its own line', async () => {
     if ((await line.count()) === 0) return [];
     return (await line.getAttribute('points')).split(' ').map((point) => point.split(',')[1]);
   };
-  await until('the disk goes up and down', async () => new Set(await heights('Disk free')).size > 1, 15_000);
+  await until('the memory goes up and down', async () => new Set(await heights('Memory')).size > 1, 15_000);
   await until('the reply has become slower', async () => new Set(await heights('Reply after sync')).size > 1, 15_000);
   await close(page);
 });
@@ -668,8 +669,8 @@ const RULES = [['Ten refused', 'Five refused'], ['[client.address]', '[client.ad
   check(rules.includes(offered), `the example has no ${offered}`);
   return rules.replace(offered, here);
 }, readFileSync(new URL('../../src/lib/example.yml', import.meta.url), 'utf8'));
-/** Lets somebody guess logins at `shop`, each try with a span and a trace. */
-async function attack(own, address, headers = {}) {
+/** Lets somebody guess logins at a service, each try with a span and a trace. */
+async function attack(own, address, headers = {}, service = 'shop') {
   const now = BigInt(Date.now()) * 1_000_000n;
   const hex = (n, digits) => n.toString(16).padStart(digits, '0');
   const resource = (name) => ({ attributes: [{ key: 'service.name', value: { stringValue: name } }, { key: 'service.instance.id', value: { stringValue: `${name}-1` } }] });
@@ -681,9 +682,9 @@ async function attack(own, address, headers = {}) {
   const span = (trace, id, parent, name, kind) => ({ traceId: hex(trace, 32), spanId: id, ...(parent ? { parentSpanId: parent } : {}), name, kind, startTimeUnixNano: String(now), endTimeUnixNano: String(now + 40_000_000n), attributes: [], status: { code: 2 } });
   await post('/v1/traces', { resourceSpans: [
     { resource: resource('edge'), scopeSpans: [{ spans: traces.map((trace) => span(trace, hex(trace, 16), '', 'POST /login', 2)) }] },
-    { resource: resource('shop'), scopeSpans: [{ spans: traces.map((trace) => span(trace, hex(trace + 1n, 16), hex(trace, 16), 'login', 2)) }] },
+    { resource: resource(service), scopeSpans: [{ spans: traces.map((trace) => span(trace, hex(trace + 1n, 16), hex(trace, 16), 'login', 2)) }] },
   ] });
-  await post('/v1/logs', { resourceLogs: [{ resource: resource('shop'), scopeLogs: [{ logRecords: traces.map((trace, i) => ({
+  await post('/v1/logs', { resourceLogs: [{ resource: resource(service), scopeLogs: [{ logRecords: traces.map((trace, i) => ({
     timeUnixNano: String(now + BigInt(i)), severityNumber: 13, severityText: 'WARN', eventName: 'security.authn.rejected', traceId: hex(trace, 32), spanId: hex(trace + 1n, 16),
     attributes: [{ key: 'client.address', value: { stringValue: address } }, { key: 'user.id', value: { stringValue: 'root' } }],
   })) }] }] });
@@ -940,6 +941,138 @@ await test('incidents: more of one filter are no part of another, and a service 
     await page.locator('.preview', { hasText: 'nothing' }).waitFor();
     await close(page);
   });
+});
+
+await test('incidents: one becomes a part of another, which is said before it is done', async () => {
+  await withRules({}, async (own) => {
+    await attack(own, '192.0.2.9', {}, 'shop');
+    await attack(own, '192.0.2.9', {}, 'cart');
+    await until('two incidents', async () => (await incidents(own)).length === 2, 60_000);
+    const [mine, other] = ['shop', 'cart'].map((service) => ({ service }));
+    for (const one of await incidents(own)) Object.assign([mine, other].find(({ service }) => one.services.includes(service)), { id: one.id });
+    const page = await open(`/incidents/${mine.id}`, { at: own.url });
+    await page.waitForSelector('.timeline .finding');
+    await page.locator('main').focus();
+    await page.keyboard.press('p');
+    const dialog = page.getByRole('dialog', { name: `Merge #${mine.id} into another` });
+    await dialog.locator('.choice').waitFor();
+    check(await dialog.getByRole('button', { name: 'Merge' }).isDisabled(), 'nothing is chosen');
+    same((await dialog.locator('.choice b').allInnerTexts()).map((text) => text.split(' ')[0]), [`#${other.id}`], 'the others');
+    await dialog.getByRole('searchbox').fill('nowhere');
+    await dialog.locator('.none').waitFor();
+    await dialog.getByRole('searchbox').fill('CART');
+    await dialog.locator('.choice').click();
+    check((await dialog.locator('.end').innerText()).includes('cannot be taken back'), 'what it means');
+    const wrong = await looks(page, 'incident-merge');
+    await dialog.getByRole('button', { name: `Merge into #${other.id}` }).click();
+    await page.waitForURL(`**/incidents/${other.id}`);
+    await until('it has both', async () => (await page.locator('.facts').innerText()).includes('Alerts\n2'));
+    await page.goto(`${own.url}/incidents/${mine.id}`);
+    await page.waitForSelector('.page-head .badge >> text=Merged');
+    await page.getByRole('link', { name: `into #${other.id}` }).click();
+    await page.waitForURL(`**/incidents/${other.id}`);
+    await page.waitForSelector('.timeline .finding');
+    // One that is alone is told so.
+    await page.getByRole('button', { name: 'Merge' }).click();
+    await page.locator('dialog >> text=No other incident is live').waitFor();
+    await close(page);
+    check(wrong.length === 0, wrong.join('\n'));
+  });
+});
+
+await test('detection: a back-test shows when, and what would make a rule quieter', async () => {
+  await withRules({}, async (own) => {
+    for (const address of ['192.0.2.1', '192.0.2.1', '192.0.2.2']) await attack(own, address);
+    await until('all is kept', async () => (await (await fetch(`${own.url}/api/v1/count?since=1h&q=event:security.authn.rejected`)).json()).count === 18);
+    const asked = [];
+    const page = await open('/', { bare: true, at: own.url });
+    page.on('request', (request) => new URL(request.url()).pathname.startsWith('/api/') && asked.push(`${request.method()} ${new URL(request.url()).pathname}`));
+    await page.goto(`${own.url}/detection?tab=backtest`);
+    await page.locator('#yaml').waitFor();
+    await page.waitForLoadState('networkidle');
+    same(asked.filter((one) => /search|values|histogram/.test(one)), [], 'questions whose answers nobody sees');
+    await page.locator('#yaml').fill(RULES.split('---')[0]);
+    await page.keyboard.press('Control+Enter');
+    await page.getByRole('figure', { name: 'What would have been found over time' }).locator('canvas').waitFor();
+    check((await page.getByRole('figure').getByRole('img').getAttribute('aria-label')).startsWith('18 findings over time'), 'all are among the bars');
+    await page.getByRole('button', { name: 'Tune' }).click();
+    const noisy = page.getByRole('region', { name: /^Noisy: / });
+    await noisy.waitFor();
+    check((await noisy.innerText()).includes('18 findings'), await noisy.innerText());
+    check(/12 would go, 6 stay/.test(await noisy.innerText()), await noisy.innerText());
+    const wrong = await looks(page, 'detection-tune');
+    await noisy.getByRole('button', { name: 'Put it into the rule' }).click();
+    await noisy.locator('[role=status]', { hasText: 'It is in the rules' }).waitFor();
+    check((await page.locator('#yaml').inputValue()).includes("'192.0.2.1'"), 'the exception is in the rules');
+    await noisy.getByRole('button', { name: 'Put it into the rule' }).click();
+    await noisy.locator('[role=status]', { hasText: 'has exceptions or settings already' }).waitFor();
+    await page.locator('#yaml').fill((await page.locator('#yaml').inputValue()).replace(/FILL IN[^']*/, 'a test of ours'));
+    await page.keyboard.press('Control+Enter');
+    await until('what is left', async () => /^6\s*findings/.test(await page.locator('[aria-live] .state').innerText()));
+    await close(page);
+    check(wrong.length === 0, wrong.join('\n'));
+  });
+});
+
+await test('hub: who is told and who is not, what waits, who asked; it asks seldom, and nothing of it is on record', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'threadline-alerts-'));
+  const taken = [];
+  const target = createServer((request, response) => {
+    request.resume().on('end', () => {
+      taken.push(request.url);
+      response.writeHead(200).end('ok');
+    });
+  });
+  await new Promise((done) => target.listen(0, '127.0.0.1', done));
+  const { port } = target.address();
+  // A port that nobody listens on: it was free a moment ago.
+  const nobody = createServer();
+  await new Promise((done) => nobody.listen(0, '127.0.0.1', done));
+  const closed = nobody.address().port;
+  await new Promise((done) => nobody.close(done));
+  const webhook = (to) => `{ url: "http://127.0.0.1:${to}/hook", allow_plain: true, allow_private: true, secret_env: HOOK_SECRET }`;
+  writeFileSync(join(folder, 'alerts.yml'), `route: { receivers: [chat, oncall], group_wait: 1s }\nreceivers:\n  - name: chat\n    dead_after: 1m\n    webhook: ${webhook(closed)}\n  - name: oncall\n    webhook: ${webhook(port)}\n`);
+  process.env.HOOK_SECRET = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
+  try {
+    await withRules({ ALERTS_FILE: join(folder, 'alerts.yml'), AUDIT_QUERIES: 'true' }, async (own) => {
+      await attack(own, '192.0.2.9');
+      for (const q of ['service:shop', 'service:shop', 'service:cart']) await (await fetch(`${own.url}/api/v1/search?q=${q}&since=1h`)).text();
+      const receiver = async (name) => (await (await fetch(`${own.url}/api/v1/notify/receivers`)).json()).receivers.find((one) => one.name === name);
+      await until('one is told, the other cannot be', async () => (await receiver('oncall')).sent > 0 && (await receiver('chat')).failed > 0, 60_000);
+      const page = await open('/', { bare: true, at: own.url });
+      await page.goto(`${own.url}/hub`);
+      const row = (name) => page.locator('section', { has: page.getByRole('heading', { name: 'Who is told' }) }).locator('tbody tr', { hasText: name });
+      await row('chat').waitFor();
+      check(/failing/.test(await row('chat').innerText()) && /connection/.test(await row('chat').innerText()), await row('chat').innerText());
+      check(/reached/.test(await row('oncall').innerText()), await row('oncall').innerText());
+      check(/Notices to receivers\s*1 notice/.test(await page.locator('section', { has: page.getByRole('heading', { name: 'What waits' }) }).innerText()), 'what waits');
+      const before = taken.length;
+      await row('oncall').getByRole('button', { name: 'Test' }).click();
+      await until('it was tried', async () => taken.length > before);
+      await page.locator('tr.said .good').waitFor();
+      // Who asked: the same question is one line.
+      const asked = page.locator('section', { has: page.getByRole('heading', { name: 'Who queried what' }) });
+      await until('what was asked', async () => (await asked.locator('tbody tr').count()) > 0);
+      const line = await asked.locator('tbody tr', { hasText: 'q=service:shop' }).innerText();
+      check(/search/.test(line) && /\t2\t/.test(line), line);
+      const wrong = await looks(page, 'hub-receivers');
+      // What the page asks while it stands, and what of it is on record.
+      await page.reload();
+      await row('chat').waitFor();
+      await page.waitForLoadState('networkidle', { timeout: 3_000 }).catch(() => undefined);
+      const seen = [];
+      page.on('request', (request) => seen.push(new URL(request.url()).pathname));
+      await page.waitForTimeout(12_000);
+      check(seen.length <= 12, `${seen.length} questions in 12 s: ${seen}`);
+      same(seen.filter((path) => !['/metrics', '/healthz', '/api/v1/stats', '/api/v1/detection', '/api/v1/notify/receivers'].includes(path)), [], 'questions that are on record');
+      await close(page);
+      check(wrong.length === 0, wrong.join('\n'));
+    });
+  } finally {
+    target.close();
+    delete process.env.HOOK_SECRET;
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 await test('incidents: who may only read is offered nothing that is refused', async () => {

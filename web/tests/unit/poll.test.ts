@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { poll } from '../../src/lib/poll';
+import { changes, poll } from '../../src/lib/poll';
 
 /** What of a document says whether it is seen. */
 class Seen extends EventTarget {
@@ -30,7 +30,7 @@ function polled(changed: () => boolean | void = () => undefined) {
       said.push(answer);
       return changed();
     },
-    failed: (error) => said.push(`failed: ${String(error)}`),
+    failed: (error) => void said.push(`failed: ${String(error)}`),
   });
   return { ...it, asked, said, waits: (ms: number) => vi.advanceTimersByTimeAsync(ms) };
 }
@@ -116,4 +116,18 @@ it('asks nothing while the page is hidden, and as soon as it is seen again', asy
   expect(asked.length).toBe(2);
   await waits(500);
   expect(asked.length).toBe(3);
+});
+
+it('may ask a second time sooner, once', async () => {
+  const asked: number[] = [];
+  const one = poll<void>({ everyMs: 1000, firstMs: 100, ask: async () => void asked.push(Date.now()), told: () => undefined, failed: () => undefined });
+  const began = Date.now();
+  await vi.advanceTimersByTimeAsync(2500);
+  one.stop();
+  expect(asked.map((at) => at - began)).toEqual([0, 100, 1100, 2100]);
+});
+
+it('tells of each answer whether it differs from the one before', () => {
+  const changed = changes<unknown>();
+  expect([{ a: [1] }, { a: [1] }, { a: [2] }, { a: [1] }, undefined, undefined].map(changed)).toEqual([true, false, true, true, true, false]);
 });

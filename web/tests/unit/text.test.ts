@@ -44,7 +44,7 @@ it('a range in an address comes back', () => {
 
 it('durations are read and written', () => {
   expect(['250ms', '1h30m', '5', 'x', '1.5s'].map(durationUs)).toEqual([250_000, 5_400_000_000, undefined, undefined, 1_500_000]);
-  expect([5, 1500, 38_200_000, 1_240_000_000, 75e9, 7200e9].map(durationText)).toEqual(['5 ns', '1.50 µs', '38.2 ms', '1.24 s', '1 min 15 s', '2 h 0 min']);
+  expect([5, 1500, 38_200_000, 1_240_000_000, 75e9, 119.7e9, 3599.8e9, 7200e9, 7199.9e9].map(durationText)).toEqual(['5 ns', '1.50 µs', '38.2 ms', '1.24 s', '1 min 15 s', '2 min 0 s', '1 h 0 min', '2 h 0 min', '2 h 0 min']);
 });
 
 it('metrics are read', () => {
