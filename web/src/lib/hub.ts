@@ -104,3 +104,11 @@ export function folded(rows: readonly Row[]): Asked[] {
   }
   return [...lines.values()];
 }
+
+/** Where to send OTLP over HTTP, as seen from the browser: a hub that listens everywhere is reached by the page's own name. */
+export function endpoint(address: string, { protocol, hostname }: { protocol: string; hostname: string }): string {
+  const [, host = '', port = '4318'] = /^(.*):(\d+)$/.exec(address) ?? [];
+  const bare = host.replace(/^\[|\]$/g, '');
+  const everywhere = bare === '' || bare === '0.0.0.0' || bare === '::';
+  return `${protocol === 'https:' ? 'https' : 'http'}://${everywhere ? hostname : host}:${port}`;
+}

@@ -133,6 +133,14 @@ export function momentText(us: number, zone: Zone, digits = 3): string {
   return `${dayText(us, zone)} ${clockText(us, zone, digits)}`;
 }
 
+/** A text of the hub with its moments as people read them here. */
+export function timesIn(text: string, zone: Zone): string {
+  return text.replace(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z(?![\w:])/g, (moment) => {
+    const us = readMoment(moment);
+    return us === undefined ? moment : momentText(us, zone, 0);
+  });
+}
+
 /** The local zone's name and offset, for people. */
 export function localZone(): string {
   const name = Intl.DateTimeFormat().resolvedOptions().timeZone;

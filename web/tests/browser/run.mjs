@@ -858,11 +858,11 @@ await test('incidents: the map is asked for once, however often the incident is 
     await attack(own, '192.0.2.9');
     await until('an incident', async () => (await incidents(own)).length === 1, 60_000);
     const [{ id }] = await incidents(own);
-    // As it is now, for good: what an incident that is over looks like.
-    const settled = await (await fetch(`${own.url}/api/v1/incidents/${id}`)).text();
+    // As it is now, for good, but for what each answer has of its own.
+    const settled = await (await fetch(`${own.url}/api/v1/incidents/${id}`)).json();
     const page = await open('/', { bare: true, at: own.url });
     await page.clock.install();
-    await page.route(`**/api/v1/incidents/${id}`, (route) => route.fulfill({ contentType: 'application/json', body: settled }));
+    await page.route(`**/api/v1/incidents/${id}`, (route) => route.fulfill({ json: { ...settled, generated: new Date(asked.report * 1000).toISOString(), clock: settled.clock.map((spent) => ({ ...spent, seconds: spent.seconds + asked.report })) } }));
     const asked = { report: 0, map: 0, under_way: 0 };
     const count = (request, by) => {
       const { pathname } = new URL(request.url());

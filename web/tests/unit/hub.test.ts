@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Row } from '../../src/lib/api';
-import { daysText, folded, growth, type Receiver, standing, type Stats } from '../../src/lib/hub';
+import { daysText, endpoint, folded, growth, type Receiver, standing, type Stats } from '../../src/lib/hub';
 
 const NOW = Date.parse('2026-03-01T12:00:00Z') * 1000;
 const receiver = (more: Partial<Receiver>): Receiver => ({ name: 'chat', target: 'webhook', waiting: 0, dead: 0, sent: 0, failed: 0, ...more });
@@ -69,4 +69,14 @@ it('the same question of the same person is one line, whatever time it was about
     ['', '{"cut":', 1, 2, 2_000_000, false],
   ]);
   expect(lines[0]?.full).toContain('from=2026-01-01');
+});
+
+it.each([
+  ['127.0.0.1:4318', 'http:', 'localhost', 'http://127.0.0.1:4318'],
+  ['0.0.0.0:4318', 'http:', 'logs.example.com', 'http://logs.example.com:4318'],
+  ['[::]:4318', 'https:', 'logs.example.com', 'https://logs.example.com:4318'],
+  ['[::1]:9', 'http:', '[::1]', 'http://[::1]:9'],
+  ['odd', 'http:', 'h', 'http://h:4318'],
+])('OTLP to %s, seen at %s//%s, goes to %s', (address, protocol, hostname, want) => {
+  expect(endpoint(address, { protocol, hostname })).toBe(want);
 });

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { csv } from '../../src/lib/export';
 import { gauges, Metrics, quantiles } from '../../src/lib/metrics';
 import { laidOut, oneLine, shown, valueText } from '../../src/lib/text';
-import { durationText, durationUs, fix, iso, readMoment, readRange, usOf, writeRange, type Range } from '../../src/lib/time';
+import { durationText, durationUs, fix, iso, readMoment, readRange, timesIn, usOf, writeRange, type Range } from '../../src/lib/time';
 import { differences, lay, linesOf, logKey, nextPlace, targetOf, type Trace } from '../../src/lib/trace';
 
 it('hidden characters are shown', () => {
@@ -110,4 +110,12 @@ it('two traces differ by their operations', () => {
   const a = trace([{ id: 'a', start: 0, ns: 1000, name: 'same' }, { id: 'b', parent: 0, start: 0, ns: 10, name: 'only here' }]);
   const b = trace([{ id: 'c', start: 0, ns: 400, name: 'same' }, { id: 'd', parent: 0, start: 0, ns: 30, name: 'only there' }]);
   expect(differences(a, b).map((one) => [one.here?.operation, one.there?.operation, one.selfNs])).toEqual([['same', 'same', 600], [undefined, 'only there', -30], ['only here', undefined, 10]]);
+});
+
+it.each([
+  ['from 2026-01-01T09:00:00Z to 2026-01-01T09:00:01.5Z; found', 'from 2026-01-01 09:00:00 to 2026-01-01 09:00:01; found'],
+  ['no time: 2026-01-01, 09:00:00Z, 2026-13-01T09:00:00Z', 'no time: 2026-01-01, 09:00:00Z, 2026-13-01T09:00:00Z'],
+  ['2026-01-01T09:00:00Zulu and x2026-01-01T09:00:00Z', '2026-01-01T09:00:00Zulu and x2026-01-01T09:00:00Z'],
+])('moments in the text %j are read as %j', (text, want) => {
+  expect(timesIn(text, 'utc')).toBe(want);
 });
