@@ -1192,6 +1192,35 @@ await test('sign in, stay, sign out: a hub with tokens', async () => {
   });
 });
 
+await test('a phone: every page and tool is in reach; a hub that has nothing says how to send', async () => {
+  await withHub({ DETECTION: 'false' }, async (own) => {
+    const page = await open('/traces', { at: own.url, width: 390, height: 844 });
+    await page.locator('.empty', { hasText: 'No trace has come yet' }).waitFor();
+    await until('where to send', async () => (await page.locator('.empty pre').innerText()).includes(`OTEL_EXPORTER_OTLP_ENDPOINT=${own.otlp}\n`));
+    const outside = await page.locator('.rail a, .rail .more').evaluateAll((list) => list.filter((one) => one.checkVisibility()).filter((one) => one.getBoundingClientRect().right > innerWidth || one.getBoundingClientRect().width < 24).map((one) => one.textContent));
+    same(outside, [], 'out of reach');
+    for (const name of ['Services', 'Hub', 'Incidents']) {
+      await page.getByRole('link', { name, exact: true }).click();
+      await page.locator('.rail a[aria-current] span', { hasText: name }).waitFor();
+    }
+    await page.getByRole('link', { name: 'Services', exact: true }).click();
+    await page.locator('.empty pre').waitFor();
+    await page.getByRole('button', { name: 'More' }).click();
+    const theme = () => page.evaluate(() => document.documentElement.dataset.theme ?? '');
+    const before = await theme();
+    await page.getByRole('button', { name: /^Theme/ }).click();
+    check((await theme()) !== before, 'the theme changed');
+    await page.getByRole('button', { name: 'Help' }).click();
+    await page.locator('dialog').waitFor();
+    await page.keyboard.press('Escape');
+    await page.getByRole('button', { name: 'More' }).click();
+    await page.getByRole('button', { name: 'Help' }).waitFor();
+    await page.keyboard.press('Escape');
+    await until('it is closed', async () => !(await page.getByRole('button', { name: 'Help' }).isVisible()));
+    await close(page);
+  });
+});
+
 await test('records in quarantine are shown by their links', async () => {
   await withHub({ DETECTION: 'false', CONTRACT_ACTIONS: 'event.unknown=quarantine' }, async (own) => {
     await sendLogs(own, 'odd', [['kept back', {}, 'no.such.event'], ['plain', {}]]);
