@@ -3,7 +3,6 @@ import type { components } from '../api/schema';
 import { get, type Params } from './api';
 import type { Finding } from './finding';
 import { href } from './router.svelte';
-import type { Who } from './session.svelte';
 import { iso, readMoment } from './time';
 
 type Schemas = components['schemas'];
@@ -30,11 +29,6 @@ export const ACTIONS: Record<State, readonly Action[]> = {
   resolved: ['reopen', 'note'],
   merged: [],
 };
-
-/** Whether somebody may change incidents; while it is not known who looks, nothing is offered. */
-export function mayAct(who: Who | undefined): boolean {
-  return (who?.roles ?? []).some((role) => role === 'operate' || role === 'admin');
-}
 
 /** Other incidents by how much they have in common with one: services, then what its alerts are grouped by, then nearness in time. */
 export function kinship(others: readonly Incident[], one: Incident): Incident[] {

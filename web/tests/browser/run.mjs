@@ -1105,6 +1105,14 @@ await test('incidents: who may only read is offered nothing that is refused', as
       await page.waitForSelector('a.title');
       await page.getByRole('button', { name: 'Sign out' }).waitFor();
       same(await page.locator('.page-head').getByRole('button', { name: 'Silence', exact: true }).count(), acts, 'silence');
+      // What would be refused is not asked: each refusal is on record.
+      const refused = [];
+      page.on('response', (response) => response.status() === 403 && refused.push(response.url()));
+      await page.goto(`${own.url}/hub`);
+      await page.locator('section h2', { hasText: 'What it holds' }).waitFor();
+      await (acts ? page.locator('.figures') : page.locator('.hint', { hasText: 'operate' })).waitFor();
+      await page.waitForLoadState('networkidle', { timeout: 3_000 }).catch(() => undefined);
+      same(refused, [], 'asked and refused');
       await close(page);
     }
   });

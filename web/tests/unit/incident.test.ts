@@ -1,5 +1,6 @@
 import { expect, it, vi } from 'vitest';
-import { ACTIONS, candidates, ends, type Incident, incidentOf, kinship, matcher, matcherLines, matchersOf, mayAct, rangeOf, searchHref, type State, touchedGraph } from '../../src/lib/incident';
+import { ACTIONS, candidates, ends, type Incident, incidentOf, kinship, matcher, matcherLines, matchersOf, rangeOf, searchHref, type State, touchedGraph } from '../../src/lib/incident';
+import { mayAct, mayRead } from '../../src/lib/session.svelte';
 import type { Finding } from '../../src/lib/finding';
 
 // What a browser has and Node has not.
@@ -11,6 +12,7 @@ const incident = (more: Partial<Incident>): Incident => ({
 
 it('who may operate may act, and nobody else', () => {
   expect([undefined, {}, { roles: ['read'] }, { roles: ['read', 'operate'] }, { roles: ['admin'] }].map(mayAct)).toEqual([false, false, false, true, true]);
+  expect([undefined, {}, { roles: ['operate'] }, { roles: ['read'] }, { roles: ['admin'] }].map(mayRead)).toEqual([false, false, false, true, true]);
 });
 
 it('every state offers what leads on from it', () => {
