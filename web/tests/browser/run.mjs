@@ -1200,6 +1200,24 @@ await test('sign in, stay, sign out: a hub with tokens', async () => {
   });
 });
 
+await test('what the hub writes of itself is left out when one asks for that', async () => {
+  await withHub({ DETECTION: 'false', AUDIT_QUERIES: 'true' }, async (own) => {
+    await sendLogs(own, 'shop', [['order accepted', {}]]);
+    await until('both are there', async () => (await (await fetch(`${own.url}/api/v1/count?since=1h&q=service:threadline`)).json()).count > 0);
+    const page = await open('/search', { at: own.url });
+    await page.locator('[role=grid] [role=row] .body', { hasText: 'order accepted' }).waitFor();
+    const without = page.getByRole('button', { name: "Without the hub's own" });
+    await without.click();
+    await until('only the others', async () => {
+      const rows = await page.locator('[role=grid] [role=row] .service').allInnerTexts();
+      return rows.length > 0 && rows.every((service) => service === 'shop');
+    });
+    check(new URL(page.url()).searchParams.get('q') === '-service:threadline', page.url());
+    same(await without.count(), 0, 'offers');
+    await close(page);
+  });
+});
+
 await test('a phone: every page and tool is in reach; a hub that has nothing says how to send', async () => {
   await withHub({ DETECTION: 'false' }, async (own) => {
     const page = await open('/traces', { at: own.url, width: 390, height: 844 });
