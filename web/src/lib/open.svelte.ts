@@ -25,7 +25,7 @@ class OpenIncidents {
         this.count = total;
         return changed;
       },
-      failed: () => void (this.count = undefined),
+      failed: () => (this.count = undefined),
     });
     this.poll = mine;
     return () => mine.stop();

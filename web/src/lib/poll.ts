@@ -18,8 +18,7 @@ export interface Polled<T> {
   ask: (signal: AbortSignal) => Promise<T>;
   /** Takes an answer; `false` says that it changed nothing, so that the next question may wait longer. */
   told: (answer: T) => boolean | void;
-  /** Takes a failure; `false` says that asking soon again is of no use. */
-  failed: (error: unknown) => boolean | void;
+  failed: (error: unknown) => void;
 }
 
 /** Asks at once, then after each answer; not while the page is hidden, but then as soon as it is seen again. */
@@ -31,9 +30,6 @@ export function poll<T>({ everyMs, firstMs, ask, told, failed }: Polled<T>): Pol
   let first = true;
   let stopped = false;
 
-  function later(changed: boolean | void): void {
-    wait = changed === false ? Math.min(2 * wait, SLOWEST * everyMs) : everyMs;
-  }
   async function turn(): Promise<void> {
     clearTimeout(timer);
     due = false;
@@ -42,10 +38,11 @@ export function poll<T>({ everyMs, firstMs, ask, told, failed }: Polled<T>): Pol
     try {
       const answer = await ask(signal);
       if (signal.aborted) return;
-      later(told(answer));
+      wait = told(answer) === false ? Math.min(2 * wait, SLOWEST * everyMs) : everyMs;
     } catch (error) {
       if (signal.aborted) return;
-      later(failed(error));
+      failed(error);
+      wait = everyMs;
     }
     timer = setTimeout(next, (first ? firstMs : undefined) ?? wait);
     first = false;

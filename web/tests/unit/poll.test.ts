@@ -30,7 +30,7 @@ function polled(changed: () => boolean | void = () => undefined) {
       said.push(answer);
       return changed();
     },
-    failed: (error) => void said.push(`failed: ${String(error)}`),
+    failed: (error) => said.push(`failed: ${String(error)}`),
   });
   return { ...it, asked, said, waits: (ms: number) => vi.advanceTimersByTimeAsync(ms) };
 }
