@@ -4,6 +4,7 @@ import { session } from './session.svelte';
 
 type Schemas = components['schemas'];
 export type Row = Schemas['Row'] & { cursor?: string };
+export type Backtest = Schemas['Backtest'];
 export type Histogram = Schemas['Histogram'];
 export type Fields = Schemas['Fields'];
 export type FieldValues = Schemas['FieldValues'];

@@ -1,13 +1,16 @@
 // What detection found, whether it was kept as a record or told by a back-test (docs/detection.md).
-import type { Row } from './api';
+import type { Histogram, Row } from './api';
 import { attributeField } from './record';
 import { condition } from './query';
 import { valueText } from './text';
-import { readMoment, usOf } from './time';
+import { iso, readMoment, usOf } from './time';
 
 /** The levels of rules, the worst first. */
 export const LEVELS = ['critical', 'high', 'medium', 'low', 'informational'] as const;
 export type FindingLevel = (typeof LEVELS)[number];
+
+/** Colours of bars, as of the levels' badges. */
+export const FINDING_FILL: Record<FindingLevel, string> = { critical: 'var(--critical)', high: 'var(--error-fill)', medium: 'var(--warn-fill)', low: 'var(--accent)', informational: 'var(--info-fill)' };
 
 export interface Entity {
   field: string;
@@ -50,6 +53,12 @@ const seqs = (value: unknown): number[] => list(value).map(Number).filter((seq) 
 const traceIds = (ids: string[]): string[] => [...new Set(ids)].filter((id) => /^[0-9a-f]{32}$/.test(id));
 const amount = (value: unknown): number | undefined => (Number.isFinite(Number(value ?? undefined)) ? Number(value) : undefined);
 
+/** What is said beside a title does not begin with it. */
+export function beside(title: string, text: string): string {
+  while (title && text.startsWith(`${title}: `)) text = text.slice(title.length + 2);
+  return text;
+}
+
 /** A finding as it was kept. */
 export function findingOf(row: Row): Finding {
   const attributes = (row.attributes ?? {}) as Record<string, unknown>;
@@ -61,7 +70,7 @@ export function findingOf(row: Row): Finding {
     id: valueText(of('id')) || `seq-${row.seq ?? 0}`,
     level: levelWord(of('level')),
     title: title || body,
-    explanation: title && body.startsWith(`${title}: `) ? body.slice(title.length + 2) : body,
+    explanation: beside(title, body),
     rule: valueText(attributes['security_rule.uuid']),
     version: valueText(attributes['security_rule.version']),
     entities: Object.entries(attributes).filter(([name]) => name.startsWith(ENTITY)).map(([name, value]) => ({ field: name.slice(ENTITY.length), value: valueText(value) })),
@@ -98,7 +107,7 @@ export function findingOfTest(told: Tested): Finding {
     id: told.id ?? '',
     level: levelWord(told.level),
     title: told.title ?? '',
-    explanation: told.explanation ?? '',
+    explanation: beside(told.title ?? '', told.explanation ?? ''),
     rule: told.rule ?? '',
     version: '',
     entities: told.entities ?? [],
@@ -129,4 +138,33 @@ export function distinct(findings: readonly Finding[]): Finding[] {
   const seen = new Map<string, Finding>();
   for (const finding of findings) if (!seen.has(finding.id)) seen.set(finding.id, finding);
   return [...seen.values()];
+}
+
+const STEPS_S = [1, 5, 10, 30, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86_400, 7 * 86_400, 30 * 86_400];
+const BUCKETS = 80;
+const SERIES = 6;
+
+/** Findings over time, split by what `of` says of each; times without an end reach to the findings themselves. */
+export function overTime(findings: readonly Finding[], { fromUs, toUs }: { fromUs: number | undefined; toUs: number | undefined }, of: (finding: Finding) => string): Histogram {
+  const times = findings.map((finding) => finding.timeUs);
+  const from = fromUs ?? times.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+  const to = Math.max(toUs ?? times.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY) + 1, from + 1);
+  const interval_us = (STEPS_S.find((step) => (to - from) / (step * 1e6) <= BUCKETS) ?? Math.ceil((to - from) / 1e6 / BUCKETS)) * 1e6;
+  const start_us = Math.floor(from / interval_us) * interval_us;
+  const buckets = Math.max(1, Math.ceil((to - start_us) / interval_us));
+  const sums = new Map<string, number>();
+  for (const finding of findings) sums.set(of(finding), (sums.get(of(finding)) ?? 0) + 1);
+  const names = [...sums].sort((a, b) => b[1] - a[1]).map(([name]) => name);
+  const own = new Map(names.slice(0, names.length > SERIES ? SERIES - 1 : SERIES).map((name, i) => [name, i]));
+  const series: Histogram['series'] = [...own.keys()].map((value) => ({ value, counts: new Array<number>(buckets).fill(0) }));
+  if (names.length > own.size) series.push({ value: null, other: true, counts: new Array<number>(buckets).fill(0) });
+  let total = 0;
+  for (const finding of findings) {
+    const bucket = Math.floor((finding.timeUs - start_us) / interval_us);
+    const one = series[own.get(of(finding)) ?? series.length - 1];
+    if (bucket < 0 || bucket >= buckets || !one) continue;
+    one.counts[bucket] = (one.counts[bucket] ?? 0) + 1;
+    total += 1;
+  }
+  return { start: iso(start_us), start_us, interval_us, buckets, total, series };
 }

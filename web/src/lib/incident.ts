@@ -3,7 +3,6 @@ import type { components } from '../api/schema';
 import { get, type Params } from './api';
 import type { Finding } from './finding';
 import { href } from './router.svelte';
-import type { Who } from './session.svelte';
 import { iso, readMoment } from './time';
 
 type Schemas = components['schemas'];
@@ -20,20 +19,32 @@ export type State = Incident['state'];
 export const STATES = ['live', 'open', 'acknowledged', 'snoozed', 'resolved', 'merged', 'all'] as const;
 export const STATE_NAMES: Record<(typeof STATES)[number], string> = { live: 'Live', open: 'Open', acknowledged: 'Acknowledged', snoozed: 'Snoozed', resolved: 'Resolved', merged: 'Merged', all: 'All' };
 
-export type Action = 'acknowledge' | 'assign' | 'snooze' | 'resolve' | 'reopen' | 'note';
+export type Action = 'acknowledge' | 'assign' | 'snooze' | 'resolve' | 'reopen' | 'note' | 'merge';
 
 /** What leads on from a state. */
 export const ACTIONS: Record<State, readonly Action[]> = {
-  open: ['acknowledge', 'assign', 'snooze', 'resolve', 'note'],
-  acknowledged: ['assign', 'snooze', 'resolve', 'note'],
-  snoozed: ['acknowledge', 'assign', 'snooze', 'resolve', 'note'],
+  open: ['acknowledge', 'assign', 'snooze', 'resolve', 'merge', 'note'],
+  acknowledged: ['assign', 'snooze', 'resolve', 'merge', 'note'],
+  snoozed: ['acknowledge', 'assign', 'snooze', 'resolve', 'merge', 'note'],
   resolved: ['reopen', 'note'],
   merged: [],
 };
 
-/** Whether somebody may change incidents; while it is not known who looks, nothing is offered. */
-export function mayAct(who: Who | undefined): boolean {
-  return (who?.roles ?? []).some((role) => role === 'operate' || role === 'admin');
+/** Other incidents by how much they have in common with one: services, then what its alerts are grouped by, then nearness in time. */
+export function kinship(others: readonly Incident[], one: Incident): Incident[] {
+  const mine = new Set(one.services ?? []);
+  const group = Object.entries(one.group ?? {});
+  const at = momentOf(one.last_seen) ?? 0;
+  const rank = (other: Incident) => [
+    (other.services ?? []).filter((service) => mine.has(service)).length,
+    group.filter(([name, value]) => other.group?.[name] === value).length,
+    -Math.abs((momentOf(other.last_seen) ?? 0) - at),
+  ];
+  return others
+    .filter((other) => other.id !== one.id)
+    .map((other) => ({ other, ranks: rank(other) }))
+    .sort((a, b) => b.ranks.map((value, i) => value - (a.ranks[i] ?? 0)).find((difference) => difference !== 0) ?? 0)
+    .map(({ other }) => other);
 }
 
 /** A moment of an incident, µs. */
@@ -102,16 +113,20 @@ export function touchedGraph(graph: Graph, reached: Reached): Graph {
   return { ...graph, edges, services: [...services, ...others] };
 }
 
+/** How many incidents are looked through for a finding, and how many reports of those that may hold it. */
+const LISTED = 1000;
 const LOOKED_AT = 4;
 
-/** The incident that a finding is part of; undefined where none is known. */
+/** The incident that a finding is part of; undefined where none of the newest is. It is many questions: for one finding, not for each of a list. */
 export async function incidentOf(finding: Finding, signal: AbortSignal): Promise<Incident | undefined> {
   const service = finding.entities.find((entity) => entity.field === 'service.name')?.value;
-  const params: Params = { state: 'all', limit: 1000, ...(service ? { service } : {}) };
+  const params: Params = { state: 'all', limit: LISTED, ...(service ? { service } : {}) };
   const found = candidates((await get<Incidents>('/api/v1/incidents', params, signal)).incidents, finding);
   const has = (report: Report) => (report.timeline ?? []).some((item) => (item.finding as { id?: string } | undefined)?.id === finding.id);
   for (const incident of found.slice(0, LOOKED_AT)) {
+    signal.throwIfAborted();
     if (has(await get<Report>(`/api/v1/incidents/${incident.id}`, {}, signal))) return incident;
   }
+  signal.throwIfAborted();
   return undefined;
 }

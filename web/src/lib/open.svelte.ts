@@ -1,38 +1,34 @@
 // How many incidents are open, for the navigation: looked up now and then while the page is looked at.
-import { get, isAbort } from './api';
+import { get } from './api';
 import type { Incidents } from './incident';
+import { type Poll, poll } from './poll';
 
 const EVERY_MS = 30_000;
 
 class OpenIncidents {
   /** Undefined while it is not known, or where incidents are not kept. */
   count = $state<number | undefined>(undefined);
-  private timer: ReturnType<typeof setTimeout> | undefined;
-  private abort: AbortController | undefined;
+  private poll: Poll | undefined;
 
-  /** Looks at once; whoever changes an incident calls it. */
-  async look(): Promise<void> {
-    this.abort?.abort();
-    const abort = new AbortController();
-    this.abort = abort;
-    try {
-      this.count = (await get<Incidents>('/api/v1/incidents', { state: 'open', limit: 1 }, abort.signal)).total;
-    } catch (error) {
-      if (!isAbort(error)) this.count = undefined;
-    }
+  /** Looks at once, if it is watched; whoever changes an incident calls it. */
+  look(): void {
+    this.poll?.now();
   }
 
   /** Looks again and again, until the returned function is called. */
   watch(): () => void {
-    const again = async () => {
-      if (!document.hidden) await this.look();
-      this.timer = setTimeout(() => void again(), EVERY_MS);
-    };
-    void again();
-    return () => {
-      clearTimeout(this.timer);
-      this.abort?.abort();
-    };
+    const mine = poll<Incidents>({
+      everyMs: EVERY_MS,
+      ask: (signal) => get('/api/v1/incidents', { state: 'open', limit: 1 }, signal),
+      told: ({ total }) => {
+        const changed = this.count !== total;
+        this.count = total;
+        return changed;
+      },
+      failed: () => (this.count = undefined),
+    });
+    this.poll = mine;
+    return () => mine.stop();
   }
 }
 

@@ -8,6 +8,16 @@ export interface Who {
   session?: boolean;
 }
 
+/** Whether somebody may change incidents and see how the hub is; while it is not known who looks, nothing is offered. */
+export function mayAct(who: Who | undefined): boolean {
+  return (who?.roles ?? []).some((role) => role === 'operate' || role === 'admin');
+}
+
+/** Whether somebody may see what is kept; not before it is known who looks. */
+export function mayRead(who: Who | undefined): boolean {
+  return (who?.roles ?? []).some((role) => role === 'read' || role === 'admin');
+}
+
 class Session {
   /** Some answer was 401: a token is needed. */
   signedOut = $state(false);

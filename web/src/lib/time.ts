@@ -133,6 +133,14 @@ export function momentText(us: number, zone: Zone, digits = 3): string {
   return `${dayText(us, zone)} ${clockText(us, zone, digits)}`;
 }
 
+/** A text of the hub with its moments as people read them here. */
+export function timesIn(text: string, zone: Zone): string {
+  return text.replace(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z(?![\w:])/g, (moment) => {
+    const us = readMoment(moment);
+    return us === undefined ? moment : momentText(us, zone, 0);
+  });
+}
+
 /** The local zone's name and offset, for people. */
 export function localZone(): string {
   const name = Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -166,9 +174,9 @@ export function durationText(ns: number): string {
   if (n < 999_500) return `${sign}${three(n / 1e3)} µs`;
   if (n < 999_500_000) return `${sign}${three(n / 1e6)} ms`;
   if (n < 60e9) return `${sign}${three(n / 1e9)} s`;
-  if (n < 3600e9) return `${sign}${Math.floor(n / 60e9)} min ${Math.round((n % 60e9) / 1e9)} s`;
-  const hours = n / 3600e9;
-  return hours < 48 ? `${sign}${Math.floor(hours)} h ${Math.round((n % 3600e9) / 60e9)} min` : `${sign}${(hours / 24).toFixed(1)} d`;
+  const [seconds, minutes] = [Math.round(n / 1e9), Math.round(n / 60e9)];
+  if (seconds < 3600) return `${sign}${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  return minutes < 48 * 60 ? `${sign}${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${sign}${(n / 86_400e9).toFixed(1)} d`;
 }
 
 /** How long ago, roughly. */

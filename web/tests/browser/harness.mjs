@@ -1,9 +1,11 @@
 // A browser, a way to fail, and a count at the end in the words of cargo's tests, so that one reader counts both.
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 
 export const hub = process.env.THREADLINE_HUB ?? 'http://127.0.0.1:7311';
+const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 export const screens = process.env.THREADLINE_SCREENS ?? 'screens';
 
 const only = process.argv.slice(2);
@@ -54,6 +56,34 @@ export function timing(what, ms) {
 
 export async function shot(page, name) {
   await page.screenshot({ path: join(screens, `${name}.png`) });
+}
+
+/** Until something is so; what is not so within ten seconds is a failure. */
+export async function until(what, is, ms = 10_000) {
+  const end = performance.now() + ms;
+  for (;;) {
+    if (await is()) return;
+    check(performance.now() < end, `not within ${ms} ms: ${what}`);
+    await new Promise((done) => setTimeout(done, 40));
+  }
+}
+
+/** What is wrong with how a page looks: in light and dark, wide and narrow. */
+export async function looks(page, name) {
+  const wrong = [];
+  // By the debugger's protocol: the page's own policy lets no foreign script in.
+  await page.evaluate(axeSource);
+  for (const [theme, width] of [['light', 1280], ['dark', 1280], ['dark', 390], ['light', 390]]) {
+    await page.emulateMedia({ colorScheme: theme });
+    await page.setViewportSize({ width, height: width < 500 ? 844 : 800 });
+    await page.waitForTimeout(250);
+    await shot(page, `${name}-${theme}-${width}`);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    if (wide > 0) wrong.push(`${name} at ${width}: ${wide} px wider than the window`);
+    const found = await page.evaluate(() => window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'], resultTypes: ['violations'] }));
+    wrong.push(...found.violations.map((one) => `${theme} ${width}: ${one.id} (${one.impact}): ${one.nodes.slice(0, 3).map((node) => `${node.target.join(' ')} ${node.failureSummary?.split('\n')[1] ?? ''}`).join(' | ')}`));
+  }
+  return wrong;
 }
 
 /** Runs a test. */

@@ -1,14 +1,9 @@
 // The pages in a real browser, against a hub that holds an imported day and what `data.mjs` sends.
 //   THREADLINE_HUB=http://… THREADLINE_OTLP=http://… THREADLINE_BINARY=…/threadline node tests/browser/run.mjs [part of a test's name …]
-import { createRequire } from 'node:module';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { HOSTILE, send } from './data.mjs';
-import { browser, check, close, finish, hub, open, same, shot, test, timing } from './harness.mjs';
-import { sendLogs, withHub } from './hub.mjs';
+import { browser, check, close, finish, hub, looks, open, same, shot, test, timing, until } from './harness.mjs';
 
-const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 // Fixed, so that what the page counts and what the test counts is the same.
 const HOUR = `from=${new Date(Date.now() - 3_600_000).toISOString()}&to=${new Date(Date.now() + 60_000).toISOString()}`;
 const DAY = 'from=2023-01-29T08:00:00Z&to=2023-01-29T16:00:00Z';
@@ -23,15 +18,6 @@ const rows = async (path) => {
   check(response.ok, `${path}: ${response.status}`);
   return (await response.text()).split('\n').filter(Boolean).map((line) => JSON.parse(line));
 };
-/** Until something is so; what is not so within ten seconds is a failure. */
-async function until(what, is, ms = 10_000) {
-  const end = performance.now() + ms;
-  for (;;) {
-    if (await is()) return;
-    check(performance.now() < end, `not within ${ms} ms: ${what}`);
-    await new Promise((done) => setTimeout(done, 40));
-  }
-}
 
 const known = await send(process.env.THREADLINE_OTLP ?? 'http://127.0.0.1:4318');
 const day = (await api(`/api/v1/count?${DAY}`)).count;
@@ -63,24 +49,6 @@ const PLACES = [
   ['hub', '/hub', '.figures'],
   ['nowhere', '/trace/00000000000000000000000000000001', '.empty'],
 ];
-
-/** What is wrong with how a page looks: in light and dark, wide and narrow. */
-async function looks(page, name) {
-  const wrong = [];
-  // By the debugger's protocol: the page's own policy lets no foreign script in.
-  await page.evaluate(axeSource);
-  for (const [theme, width] of [['light', 1280], ['dark', 1280], ['dark', 390], ['light', 390]]) {
-    await page.emulateMedia({ colorScheme: theme });
-    await page.setViewportSize({ width, height: width < 500 ? 844 : 800 });
-    await page.waitForTimeout(250);
-    await shot(page, `${name}-${theme}-${width}`);
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-    if (wide > 0) wrong.push(`${name} at ${width}: ${wide} px wider than the window`);
-    const found = await page.evaluate(() => window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'], resultTypes: ['violations'] }));
-    wrong.push(...found.violations.map((one) => `${theme} ${width}: ${one.id} (${one.impact}): ${one.nodes.slice(0, 3).map((node) => `${node.target.join(' ')} ${node.failureSummary?.split('\n')[1] ?? ''}`).join(' | ')}`));
-  }
-  return wrong;
-}
 
 for (const [name, path, ready] of PLACES) {
   await test(`page ${name}: drawn, no fault, axe finds nothing`, async () => {
@@ -373,7 +341,7 @@ await test('hub: each figure has its own line', async () => {
     looks += 1;
     const slow = looks > 2 ? 50 : 0;
     const lines = [
-      `threadline_store_disk_free_bytes ${looks % 2 ? 9e9 : 3e9}`, 'threadline_store_memory_rows 5', 'threadline_store_syncs_total 7', 'threadline_ingest_records_total 1',
+      `threadline_process_resident_memory_bytes ${looks % 2 ? 9e9 : 3e9}`, `threadline_ingest_received_bytes_total ${looks}`, 'threadline_store_memory_rows 5', 'threadline_store_syncs_total 7', 'threadline_ingest_records_total 1',
       `threadline_append_latency_seconds_bucket{le="0.001"} ${looks * 10}`, `threadline_append_latency_seconds_bucket{le="1"} ${looks * 10 + slow}`, `threadline_append_latency_seconds_bucket{le="+Inf"} ${looks * 10 + slow}`,
     ];
     return route.fulfill({ contentType: 'text/plain', body: `${lines.join('\n')}\n` });
@@ -384,7 +352,7 @@ await test('hub: each figure has its own line', async () => {
     if ((await line.count()) === 0) return [];
     return (await line.getAttribute('points')).split(' ').map((point) => point.split(',')[1]);
   };
-  await until('the disk goes up and down', async () => new Set(await heights('Disk free')).size > 1, 15_000);
+  await until('the memory goes up and down', async () => new Set(await heights('Memory')).size > 1, 15_000);
   await until('the reply has become slower', async () => new Set(await heights('Reply after sync')).size > 1, 15_000);
   await close(page);
 });
@@ -663,295 +631,8 @@ await test('a hub with tokens: any 401 asks for one, a good one brings the page 
   await close(page);
 });
 
-const RULES = `title: Refused login
-id: 0f6a3a5e-6f0e-4d0c-9a3c-3d2c7f0a1b11
-name: refused_login
-status: experimental
-logsource: { product: threadline, service: logs }
-detection:
-  selection:
-    event_name: security.authn.rejected
-  condition: selection
-level: informational
----
-title: Five refused logins of one address
-id: 5d5c1f0e-2a4b-4f7e-8a55-1b0c6f3f9e22
-status: experimental
-correlation:
-  type: event_count
-  rules: [refused_login]
-  group-by: [client.address, service.name]
-  timespan: 10m
-  condition: { gte: 5 }
-level: high
-`;
-/** Lets somebody guess logins at `shop`, each try with a span and a trace. */
-async function attack(own, address, headers = {}) {
-  const now = BigInt(Date.now()) * 1_000_000n;
-  const hex = (n, digits) => n.toString(16).padStart(digits, '0');
-  const resource = (name) => ({ attributes: [{ key: 'service.name', value: { stringValue: name } }, { key: 'service.instance.id', value: { stringValue: `${name}-1` } }] });
-  const traces = Array.from({ length: 6 }, () => BigInt(Math.floor(Math.random() * 2 ** 52)) + 1n);
-  const post = async (path, body) => {
-    const response = await fetch(own.otlp + path, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) });
-    check(response.ok, `${path}: ${response.status} ${await response.text()}`);
-  };
-  const span = (trace, id, parent, name, kind) => ({ traceId: hex(trace, 32), spanId: id, ...(parent ? { parentSpanId: parent } : {}), name, kind, startTimeUnixNano: String(now), endTimeUnixNano: String(now + 40_000_000n), attributes: [], status: { code: 2 } });
-  await post('/v1/traces', { resourceSpans: [
-    { resource: resource('edge'), scopeSpans: [{ spans: traces.map((trace) => span(trace, hex(trace, 16), '', 'POST /login', 2)) }] },
-    { resource: resource('shop'), scopeSpans: [{ spans: traces.map((trace) => span(trace, hex(trace + 1n, 16), hex(trace, 16), 'login', 2)) }] },
-  ] });
-  await post('/v1/logs', { resourceLogs: [{ resource: resource('shop'), scopeLogs: [{ logRecords: traces.map((trace, i) => ({
-    timeUnixNano: String(now + BigInt(i)), severityNumber: 13, severityText: 'WARN', eventName: 'security.authn.rejected', traceId: hex(trace, 32), spanId: hex(trace + 1n, 16),
-    attributes: [{ key: 'client.address', value: { stringValue: address } }, { key: 'user.id', value: { stringValue: 'root' } }],
-  })) }] }] });
-}
-async function withRules(settings, body) {
-  const folder = mkdtempSync(join(tmpdir(), 'threadline-rules-'));
-  writeFileSync(join(folder, 'logins.yml'), RULES);
-  try {
-    await withHub({ RULES_BUILTIN: 'false', BASELINES: 'false', RULES_DIR: folder, ...settings }, body);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
-const incidents = async (own, headers = {}) => (await (await fetch(`${own.url}/api/v1/incidents?state=all`, { headers })).json()).incidents;
-
-await test('incidents: from a finding to its incident, its evidence, and everything that can be done with it', async () => {
-  await withRules({}, async (own) => {
-    const empty = await open('/incidents', { at: own.url });
-    await empty.waitForSelector('.empty');
-    check((await empty.locator('.rail .count').count()) === 0, 'no count of nothing');
-    await shot(empty, 'incidents-empty');
-    await close(empty);
-    await attack(own, '192.0.2.7');
-    await until('an incident', async () => (await incidents(own)).length === 1, 60_000);
-    const [{ id }] = await incidents(own);
-
-    // From the finding.
-    const page = await open('/detection', { at: own.url });
-    await page.locator('button.finding').first().click();
-    await page.getByRole('link', { name: 'Its incident' }).click();
-    await page.waitForURL(`**/incidents/${id}`);
-    await page.waitForSelector('.timeline .finding');
-    await until('one is open', async () => (await page.locator('.rail .count').innerText().catch(() => '')).startsWith('1'));
-    const main = page.locator('main');
-    check((await page.locator('.timeline .finding').first().innerText()).includes('Five refused logins of one address'), 'the finding');
-    // Its records, one of its traces, the entity.
-    const searched = await page.locator('.timeline .finding').first().getByRole('link', { name: 'logs it rests on' }).getAttribute('href');
-    const trace = await page.locator('.timeline .finding').first().locator('a', { hasText: 'trace' }).first().getAttribute('href');
-    const entity = await page.locator('.entities a', { hasText: '192.0.2.7' }).getAttribute('href');
-    for (const [path, ready] of [[searched, '[role=grid] [role=row] .body'], [trace, '[role=grid] .bar'], [entity, '[role=grid] [role=row] .body']]) {
-      const other = await open(path, { at: own.url });
-      await other.waitForSelector(ready);
-      await close(other);
-    }
-    // What it touched, on the map and as a list.
-    await page.waitForSelector('.blast .node.touched');
-    same((await page.locator('.blast .node.touched .name').allTextContents()).toSorted(), ['edge', 'shop'], 'touched services');
-    check((await page.locator('.blast table').innerText()).includes('POST /login'), 'touched operations');
-    await page.locator('.blast').scrollIntoViewIfNeeded();
-    await shot(page, 'incident-touched');
-
-    const acts = page.getByRole('group', { name: 'What to do' });
-    await acts.getByRole('button', { name: 'Acknowledge' }).click();
-    await page.waitForSelector('.page-head .badge.acknowledged');
-    await until('none is open', async () => (await page.locator('.rail .count').count()) === 0);
-    check((await acts.getByRole('button', { name: 'Acknowledge' }).count()) === 0, 'what has been done is not offered');
-    await acts.getByRole('button', { name: /Assign$/ }).click();
-    await page.getByLabel('Who has it from now on').fill('ann');
-    await page.getByRole('button', { name: 'Give it' }).click();
-    await until('ann has it', async () => (await page.locator('.facts').innerText()).includes('ann'));
-    await page.locator('main').focus();
-    await page.keyboard.press('n');
-    await page.keyboard.type('<b>blocked</b> at the edge');
-    await page.keyboard.press('Control+Enter');
-    await page.waitForSelector('.note >> text=<b>blocked</b> at the edge');
-    await page.keyboard.press('Escape');
-    await acts.getByRole('button', { name: /Snooze$/ }).click();
-    await page.getByRole('button', { name: 'For 2 hours' }).click();
-    await page.waitForSelector('.page-head .badge.snoozed');
-    await page.locator('main').focus();
-    await page.keyboard.press('x');
-    await page.waitForSelector('.page-head .badge.resolved');
-    await acts.getByRole('button', { name: 'Reopen' }).click();
-    await page.waitForSelector('.page-head .badge.open');
-    // What was done is on record, with the clock.
-    await page.getByRole('button', { name: 'What was done' }).click();
-    await until('every step is told', async () => (await page.locator('.timeline li.transition').count()) >= 6);
-    check((await page.locator('.timeline li.finding').count()) === 0, 'only what was done');
-    const other = await open(page.url().slice(own.url.length), { at: own.url });
-    await other.waitForSelector('.timeline li.transition');
-    check((await other.locator('.timeline li.finding').count()) === 0, 'the link says which part of the timeline');
-    await close(other);
-    // What somebody else did meanwhile: told, and shown.
-    await fetch(`${own.url}/api/v1/incidents/${id}/resolve`, { method: 'POST' });
-    await acts.getByRole('button', { name: 'Resolve' }).click();
-    await page.waitForSelector('[role=alert] >> text=cannot be done now');
-    await page.waitForSelector('.page-head .badge.resolved');
-    await acts.getByRole('button', { name: 'Reopen' }).click();
-    await page.waitForSelector('.page-head .badge.open');
-    await page.getByRole('button', { name: 'All', exact: true }).first().click();
-    await shot(page, 'incident');
-
-    // Silence, with what it would mute before it does.
-    await acts.getByRole('button', { name: 'Silence' }).click();
-    const dialog = page.getByRole('dialog', { name: 'Silence' });
-    await until('what it would mute', async () => /would mute 1 alerts? of 1 incident/.test(await dialog.locator('.preview').innerText()));
-    await dialog.getByLabel('Conditions on labels').fill('service="elsewhere"');
-    await until('nothing by another', async () => (await dialog.locator('.preview').innerText()).includes('nothing'));
-    await dialog.getByLabel('Conditions on labels').fill('odd');
-    await dialog.locator('.preview [role=alert]').waitFor();
-    await dialog.getByLabel('Conditions on labels').fill('service="shop"');
-    await dialog.getByLabel('Why').fill('load test');
-    await dialog.getByRole('button', { name: 'Silence', exact: true }).click();
-    await until('closed', async () => (await page.locator('dialog').count()) === 0);
-    await page.goto(`${own.url}/incidents?tab=silences`);
-    check((await page.locator('table tbody tr').innerText()).includes('load test'), 'it is listed');
-    await shot(page, 'silences');
-    await page.getByRole('button', { name: 'End', exact: true }).click();
-    await page.waitForSelector('.empty');
-
-    // Reports.
-    await page.goto(`${own.url}/incidents/${id}`);
-    await page.waitForSelector('.timeline .finding');
-    const save = async (name) => {
-      await page.getByRole('button', { name: 'Report' }).click();
-      const [download] = await Promise.all([page.waitForEvent('download'), page.locator('.choices a', { has: page.locator('b', { hasText: new RegExp(`^${name}$`) }) }).click()]);
-      return readFileSync(await download.path(), 'utf8');
-    };
-    check((await save('Markdown')).includes('Five refused logins'), 'Markdown');
-    same(JSON.parse(await save('JSON')).id, id, 'JSON');
-    same(JSON.parse(await save('OCSF')).class_uid, 2004, 'OCSF');
-
-    // The list: filters are in the address.
-    await page.goto(`${own.url}/incidents`);
-    const line = page.locator('a.title', { hasText: 'Five refused logins' });
-    await line.waitFor();
-    await page.getByRole('button', { name: 'Resolved' }).click();
-    await page.waitForSelector('.empty');
-    check(page.url().includes('state=resolved'), page.url());
-    await page.goto(`${own.url}/incidents?severity=critical`);
-    await page.waitForSelector('.empty');
-    await page.goto(`${own.url}/incidents?state=all&severity=high&service=shop`);
-    await line.waitFor();
-    await page.locator('main').focus();
-    await page.keyboard.press('j');
-    await page.keyboard.press('Enter');
-    await page.waitForURL(`**/incidents/${id}`);
-    await page.goto(`${own.url}/incidents/999`);
-    check((await page.locator('.empty').innerText()).includes('#999'), 'one that is not there');
-    await main.focus();
-    await page.keyboard.press('?');
-    check((await page.locator('dialog').innerText()).includes('Go to Incidents'), 'the sheet knows');
-    await page.keyboard.press('Escape');
-
-    // In both themes and widths, with nothing for axe.
-    const wrong = [];
-    for (const [name, path, ready] of [['incidents', '/incidents?state=all', 'a.title'], ['incident', `/incidents/${id}`, '.blast .node.touched']]) {
-      await page.goto(own.url + path);
-      await page.waitForSelector(ready);
-      wrong.push(...(await looks(page, name)));
-    }
-    await close(page);
-    check(wrong.length === 0, wrong.join('\n'));
-  });
-});
-
-await test('incidents: who may only read is offered nothing that is refused', async () => {
-  await withRules({}, async (own) => {
-    await attack(own, '192.0.2.8');
-    await until('an incident', async () => (await incidents(own)).length === 1, 60_000);
-    const [reader, doer] = [own.token('rita', 'read'), own.token('ann', 'read', 'operate')];
-    // The hub notices within a second which tokens there are.
-    await until('it knows who comes', async () => (await fetch(`${own.url}/api/v1/stats`, { headers: { authorization: `Bearer ${doer}` } })).ok && (await fetch(`${own.url}/api/v1/stats`)).status === 401);
-    const [{ id }] = await incidents(own, { authorization: `Bearer ${doer}` });
-    for (const [token, acts] of [[reader, 0], [doer, 1]]) {
-      const page = await open('/', { bare: true, at: own.url });
-      await page.goto(`${own.url}/incidents/${id}`);
-      await page.locator('input#token').fill(token);
-      await page.getByRole('button', { name: 'Sign in' }).click();
-      await page.waitForSelector('.timeline .finding');
-      await page.getByRole('button', { name: 'Sign out' }).waitFor();
-      same(await page.getByRole('group', { name: 'What to do' }).count(), acts, 'what can be done');
-      same(await page.getByLabel('Note', { exact: true }).count(), acts, 'a note can be written');
-      await page.locator('main').focus();
-      await page.keyboard.press('a');
-      if (acts) {
-        await page.waitForSelector('.page-head .badge.acknowledged');
-        check((await page.locator('.facts').innerText()).includes('ann'), 'who acknowledges has it');
-      } else {
-        await page.waitForTimeout(400);
-        check((await page.locator('.page-head .badge.open').count()) === 1, 'nothing was done');
-      }
-      await page.goto(`${own.url}/incidents`);
-      await page.waitForSelector('a.title');
-      await page.getByRole('button', { name: 'Sign out' }).waitFor();
-      same(await page.locator('.page-head').getByRole('button', { name: 'Silence', exact: true }).count(), acts, 'silence');
-      await close(page);
-    }
-  });
-});
-
-await test('incidents: a hub that does not keep them says so', async () => {
-  await withHub({ DETECTION: 'false', INCIDENTS: 'false' }, async (own) => {
-    const page = await open('/incidents', { at: own.url });
-    await page.waitForSelector('[role=alert]');
-    check((await page.locator('main').innerText()).includes('Incidents are not kept now'), await page.locator('main').innerText());
-    check((await page.locator('.rail .count').count()) === 0, 'no count');
-    await close(page);
-  });
-});
-
-await test('sign in, stay, sign out: a hub with tokens', async () => {
-  await withHub({ DETECTION: 'false' }, async (own) => {
-    const token = own.token('alice', 'read', 'operate');
-    check(/^tl_/.test(token), 'a token was made');
-    const page = await open('/', { bare: true, at: own.url });
-    // The hub notices within a second that it has tokens.
-    await until('it asks who comes', async () => (await fetch(`${own.url}/api/v1/stats`)).status === 401);
-    await page.goto(`${own.url}/search`);
-    await page.locator('input#token').fill(`${token}x`);
-    await page.getByRole('button', { name: 'Sign in' }).click();
-    await until('a wrong one is told', async () => (await page.locator('[role=alert]').innerText()).includes('does not know'));
-    await page.locator('input#token').fill(token);
-    await page.getByRole('button', { name: 'Sign in' }).click();
-    await page.waitForSelector('[role=grid], .empty');
-    await page.reload();
-    await page.waitForSelector('[role=grid], .empty');
-    const out = page.getByRole('button', { name: 'Sign out' });
-    await out.waitFor();
-    check((await out.getAttribute('title')).includes('alice'), 'it says who');
-    // A hub that does not end the session: nobody is told that it has.
-    await page.route('**/api/v1/session', (route) => (route.request().method() === 'DELETE' ? route.fulfill({ status: 503, body: '' }) : route.continue()));
-    await out.click();
-    await page.waitForSelector('[role=alert] >> text=still signed in');
-    check((await page.locator('input#token').count()) === 0, 'the page stays');
-    await page.unroute('**/api/v1/session');
-    await out.click();
-    await page.locator('input#token').waitFor();
-    await page.reload();
-    await page.locator('input#token').waitFor();
-    await close(page);
-  });
-});
-
-await test('records in quarantine are shown by their links', async () => {
-  await withHub({ DETECTION: 'false', CONTRACT_ACTIONS: 'event.unknown=quarantine' }, async (own) => {
-    await sendLogs(own, 'odd', [['kept back', {}, 'no.such.event'], ['plain', {}]]);
-    const page = await open('/search?q=is:quarantined', { at: own.url });
-    await page.locator('[role=grid] [role=row] .body', { hasText: 'kept back' }).click();
-    await page.waitForSelector('aside[aria-label=Record] pre.body');
-    const link = await page.getByRole('link', { name: 'Link to this record' }).getAttribute('href');
-    await page.reload();
-    await page.waitForSelector('aside[aria-label=Record] pre.body');
-    await page.goto(own.url + link);
-    await page.waitForSelector('aside[aria-label=Record] pre.body');
-    same(await page.locator('pre.body').innerText(), 'kept back', 'the record');
-    const lines = await page.locator('[role=grid] [role=row] .body').allInnerTexts();
-    check(lines.length === 1 && lines[0].includes('kept back'), `${lines}`);
-    await close(page);
-  });
-});
+// Those with a hub of their own come last: they need nothing of the one above.
+await import('./own.mjs');
 
 await finish();
 void browser;

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import type { Row } from '../../src/lib/api';
-import { around, findingOf, findingOfTest } from '../../src/lib/finding';
+import { around, beside, findingOf, findingOfTest, overTime } from '../../src/lib/finding';
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
 
@@ -20,4 +20,20 @@ it('reads a finding that a back-test tells', () => {
   const finding = findingOfTest({ id: 'x', level: 'odd', title: 'T', time: '2026-11-30T04:30:34Z', evidence: [{ seq: 1, table: 'logs', trace_id: null }, { seq: 7, table: 'spans', trace_id: TRACE }] });
   expect(finding).toMatchObject({ level: 'informational', logs: [1], spans: [7], traces: [TRACE], count: 2 });
   expect(finding.sinceUs).toBe(finding.timeUs);
+});
+
+it('findings over time: each is in its bucket, few values have a series each, and no end reaches to the findings', () => {
+  const at = (seconds: number, level: string) => ({ ...findingOfTest({ id: String(seconds), level, time: new Date(seconds * 1000).toISOString(), title: `rule ${seconds % 9}` }) });
+  const one = overTime([at(3600, 'high'), at(3601, 'low'), at(7199, 'high')], { fromUs: 3600e6, toUs: 7200e6 }, (finding) => finding.level);
+  expect([one.start_us, one.interval_us, one.buckets, one.total]).toEqual([3600e6, 60e6, 60, 3]);
+  expect(one.series.map(({ value, counts }) => [value, counts.flatMap((n, i) => (n > 0 ? [[i, n]] : []))])).toEqual([['high', [[0, 1], [59, 1]]], ['low', [[0, 1]]]]);
+  const open = overTime([at(100, 'high'), at(90_000, 'low')], { fromUs: undefined, toUs: undefined }, (finding) => finding.level);
+  expect([open.total, open.buckets <= 81]).toEqual([2, true]);
+  const many = overTime(Array.from({ length: 90 }, (_, i) => at(i, 'low')), { fromUs: 0, toUs: 80e6 }, (finding) => finding.title);
+  expect([many.total, many.series.length, many.series.at(-1)?.other]).toEqual([80, 6, true]);
+  expect(overTime([at(5, 'low')], { fromUs: undefined, toUs: undefined }, (finding) => finding.level).total).toBe(1);
+});
+
+it.each([['T', 'T: a', 'a'], ['T', 'T: T: a', 'a'], ['T', 'Ta: b', 'Ta: b'], ['', ': a', ': a'], ['T', 'T', 'T']])('beside the title %j, %j is %j', (title, text, want) => {
+  expect(beside(title, text)).toBe(want);
 });

@@ -1,5 +1,6 @@
 import { expect, it, vi } from 'vitest';
-import { ACTIONS, candidates, ends, type Incident, incidentOf, matcher, matcherLines, matchersOf, mayAct, rangeOf, searchHref, type State, touchedGraph } from '../../src/lib/incident';
+import { ACTIONS, candidates, ends, type Incident, incidentOf, kinship, matcher, matcherLines, matchersOf, rangeOf, searchHref, type State, touchedGraph } from '../../src/lib/incident';
+import { mayAct, mayRead } from '../../src/lib/session.svelte';
 import type { Finding } from '../../src/lib/finding';
 
 // What a browser has and Node has not.
@@ -11,13 +12,14 @@ const incident = (more: Partial<Incident>): Incident => ({
 
 it('who may operate may act, and nobody else', () => {
   expect([undefined, {}, { roles: ['read'] }, { roles: ['read', 'operate'] }, { roles: ['admin'] }].map(mayAct)).toEqual([false, false, false, true, true]);
+  expect([undefined, {}, { roles: ['operate'] }, { roles: ['read'] }, { roles: ['admin'] }].map(mayRead)).toEqual([false, false, false, true, true]);
 });
 
 it('every state offers what leads on from it', () => {
   const offered = (state: State) => ACTIONS[state].join(' ');
-  expect(offered('open')).toBe('acknowledge assign snooze resolve note');
-  expect(offered('acknowledged')).toBe('assign snooze resolve note');
-  expect(offered('snoozed')).toBe('acknowledge assign snooze resolve note');
+  expect(offered('open')).toBe('acknowledge assign snooze resolve merge note');
+  expect(offered('acknowledged')).toBe('assign snooze resolve merge note');
+  expect(offered('snoozed')).toBe('acknowledge assign snooze resolve merge note');
   expect(offered('resolved')).toBe('reopen note');
   expect(offered('merged')).toBe('');
 });
@@ -28,6 +30,20 @@ it('evidence is looked up around the incident', () => {
   expect(searchHref({ table: 'spans', query: 'seq:1 OR seq:2' }, range)).toBe('/search?q=seq:1+OR+seq:2&table=spans&from=2026-01-01T09:00:00Z&to=2026-01-01T12:00:00Z');
   expect(searchHref({ table: 'logs', query: 'a' }, {})).toBe('/search?q=a&since=all');
   expect(rangeOf(incident({ last_seen: 'odd' }))).toEqual({});
+});
+
+it('others are offered by what they have in common: services, group, nearness in time', () => {
+  const one = incident({ id: 9, services: ['edge', 'shop'], group: { rule: 'R', service: 'shop' }, last_seen: '2026-01-01T12:00:00Z' });
+  const others = [
+    one,
+    incident({ id: 1, services: ['cart'], last_seen: '2026-01-01T11:59:00Z' }),
+    incident({ id: 2, services: ['cart'], last_seen: '2026-01-01T12:00:30Z' }),
+    incident({ id: 3, services: ['cart'], group: { rule: 'R', service: 'cart' }, last_seen: '2025-01-01T12:00:00Z' }),
+    incident({ id: 4, services: ['shop', 'cart'], last_seen: '2025-01-01T12:00:00Z' }),
+    incident({ id: 5, services: ['edge', 'shop'], last_seen: '2024-01-01T12:00:00Z' }),
+    incident({ id: 6, last_seen: 'odd' }),
+  ];
+  expect(kinship(others, one).map(({ id }) => id)).toEqual([5, 4, 3, 2, 1, 6]);
 });
 
 it('a silence begins with the labels that make the alerts one incident', () => {

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { csv } from '../../src/lib/export';
 import { gauges, Metrics, quantiles } from '../../src/lib/metrics';
 import { laidOut, oneLine, shown, valueText } from '../../src/lib/text';
-import { durationText, durationUs, fix, iso, readMoment, readRange, usOf, writeRange, type Range } from '../../src/lib/time';
+import { durationText, durationUs, fix, iso, readMoment, readRange, timesIn, usOf, writeRange, type Range } from '../../src/lib/time';
 import { differences, lay, linesOf, logKey, nextPlace, targetOf, type Trace } from '../../src/lib/trace';
 
 it('hidden characters are shown', () => {
@@ -44,7 +44,7 @@ it('a range in an address comes back', () => {
 
 it('durations are read and written', () => {
   expect(['250ms', '1h30m', '5', 'x', '1.5s'].map(durationUs)).toEqual([250_000, 5_400_000_000, undefined, undefined, 1_500_000]);
-  expect([5, 1500, 38_200_000, 1_240_000_000, 75e9, 7200e9].map(durationText)).toEqual(['5 ns', '1.50 µs', '38.2 ms', '1.24 s', '1 min 15 s', '2 h 0 min']);
+  expect([5, 1500, 38_200_000, 1_240_000_000, 75e9, 119.7e9, 3599.8e9, 7200e9, 7199.9e9].map(durationText)).toEqual(['5 ns', '1.50 µs', '38.2 ms', '1.24 s', '1 min 15 s', '2 min 0 s', '1 h 0 min', '2 h 0 min', '2 h 0 min']);
 });
 
 it('metrics are read', () => {
@@ -110,4 +110,12 @@ it('two traces differ by their operations', () => {
   const a = trace([{ id: 'a', start: 0, ns: 1000, name: 'same' }, { id: 'b', parent: 0, start: 0, ns: 10, name: 'only here' }]);
   const b = trace([{ id: 'c', start: 0, ns: 400, name: 'same' }, { id: 'd', parent: 0, start: 0, ns: 30, name: 'only there' }]);
   expect(differences(a, b).map((one) => [one.here?.operation, one.there?.operation, one.selfNs])).toEqual([['same', 'same', 600], [undefined, 'only there', -30], ['only here', undefined, 10]]);
+});
+
+it.each([
+  ['from 2026-01-01T09:00:00Z to 2026-01-01T09:00:01.5Z; found', 'from 2026-01-01 09:00:00 to 2026-01-01 09:00:01; found'],
+  ['no time: 2026-01-01, 09:00:00Z, 2026-13-01T09:00:00Z', 'no time: 2026-01-01, 09:00:00Z, 2026-13-01T09:00:00Z'],
+  ['2026-01-01T09:00:00Zulu and x2026-01-01T09:00:00Z', '2026-01-01T09:00:00Zulu and x2026-01-01T09:00:00Z'],
+])('moments in the text %j are read as %j', (text, want) => {
+  expect(timesIn(text, 'utc')).toBe(want);
 });
