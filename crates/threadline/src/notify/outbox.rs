@@ -18,6 +18,7 @@ use redb::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use threadline_detect::incident::Reason;
+use threadline_model::id::hex;
 
 use super::Notice;
 
@@ -163,7 +164,7 @@ pub(crate) fn prepare(db: &Database, fresh_id: [u8; 16]) -> Result<()> {
 pub(crate) fn hub_id(db: &Database) -> Result<String> {
     let meta = db.begin_read()?.open_table(META)?;
     let id = meta.get(HUB_ID)?.ok_or_else(|| OutboxError("the hub has no id".to_owned()))?;
-    Ok(id.value().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(id.value()))
 }
 
 fn next(txn: &WriteTransaction) -> Result<u64> {
