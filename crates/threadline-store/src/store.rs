@@ -206,6 +206,11 @@ impl Store {
         Arc::clone(self.core().sealed.catalogue().layout(table))
     }
 
+    /// The bounds and periods that it was opened with.
+    pub fn options(&self) -> &Options {
+        &self.core().options
+    }
+
     /// A view of everything acknowledged so far but what is in quarantine.
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot_of(Scope::Regular)

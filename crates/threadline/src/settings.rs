@@ -105,7 +105,7 @@ settings! {
     /// Address of the API and the pages.
     api_address: Address(SocketAddr) = local(7311);
     /// Environment that the hub's own records say they are of (`deployment.environment.name`), such as `production`.
-    environment: Word(String) = String::new();
+    environment: Word(String) = "default".to_owned();
     /// Certificate of this hub and those up to its authority, PEM. With it all three ports speak TLS.
     tls_cert: Folder(Option<PathBuf>) = None;
     /// Private key of `tls_cert`, PEM. Both are read again when they change.

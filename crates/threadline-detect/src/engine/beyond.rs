@@ -12,6 +12,9 @@ use crate::text::{fold, number_text, show_duration, show_time};
 
 /// Gaps of a sequence that are remembered at most.
 const GAPS_MAX: usize = 64;
+/// A record that is older than this when it arrives, and than the silence that is looked for, is history: it tells of nobody
+/// that is there now.
+const HISTORY_US: i64 = 3_600_000_000;
 /// Parts of a ratio's window.
 const RATIO_PARTS: i64 = 10;
 /// A number so far below the highest is a sequence that begins anew.
@@ -146,8 +149,8 @@ impl Engine {
                     ..single(identity, event, entities)
                 }
             }
-            Finder::Absence { sequence: None, .. } => {
-                self.alive(rules, rule, compiled.seed, &entity, event);
+            Finder::Absence { sequence: None, timespan_us, .. } => {
+                self.alive(rules, rule, compiled.seed, &entity, event, *timespan_us);
                 return;
             }
             Finder::Absence { timespan_us, .. } => {
@@ -270,11 +273,22 @@ impl Engine {
         }
     }
 
-    fn alive(&mut self, rules: &RuleSet, rule: RuleId, seed: u64, entity: &str, event: &Event) {
+    fn alive(
+        &mut self,
+        rules: &RuleSet,
+        rule: RuleId,
+        seed: u64,
+        entity: &str,
+        event: &Event,
+        timespan_us: i64,
+    ) {
         let key = group_key(seed, entity);
         // What was sent long ago and comes now was not sent by the dead.
         let (arrival_us, seq) = (event.arrival_us, event.key());
         let Some(slot) = self.memory.groups.find(key) else {
+            if arrival_us.saturating_sub(event.time_us) > timespan_us.max(HISTORY_US) {
+                return;
+            }
             self.put(key, seed, rule, entity, Kind::Alive { last_us: arrival_us, seq, silent: false });
             return;
         };

@@ -385,6 +385,23 @@ fn silence_is_measured_by_arrival_however_batches_are_cut() {
     }
 }
 
+/// Stored logs that are imported say nothing of who is there now; what a sender kept while the hub was away does.
+#[test]
+fn nobody_falls_silent_by_history() {
+    let of = |at: f64, g: &str| record(at, &[("e", "a"), ("g", g)]);
+    for (sent, arrived, want) in [(0, 3_600, 1), (0, 3_601, 0), (0, 40_000_000, 0)] {
+        let mut engine = Engine::new(rules(&block(SILENT)), Limits::default());
+        assert_eq!(step_arriving(&mut engine, &[(of(sent as f64, "x"), arrived)], &BTreeSet::new()), []);
+        assert_eq!(engine.advance(BASE_US + (arrived + 700) * S).len(), want, "{sent} {arrived}");
+    }
+    // Of one who is there, old records are a sign of life.
+    let mut engine = Engine::new(rules(&block(SILENT)), Limits::default());
+    let records = [(of(10_000.0, "x"), 10_000), (of(1_000.0, "x"), 10_500)];
+    assert_eq!(step_arriving(&mut engine, &records, &BTreeSet::new()), []);
+    assert_eq!(engine.advance(BASE_US + 11_000 * S), []);
+    assert_eq!(engine.advance(BASE_US + 11_100 * S).len(), 1);
+}
+
 #[test]
 fn nobody_is_silent_while_the_hub_is_away() {
     let of = |at: i64, g: &str| (record(at as f64, &[("e", "a"), ("g", g)]), at);

@@ -79,6 +79,7 @@ fn action(id: Id) -> Option<&'static str> {
         Id::SessionOpen | Id::SessionShow | Id::SessionClose => return None,
         Id::Page
         | Id::Asset
+        | Id::Icon
         | Id::Check
         | Id::Contract
         | Id::Detection

@@ -274,6 +274,7 @@ impl Api {
         match operation.id {
             Id::Page => Ok(page::page(self, headers)),
             Id::Asset => page::asset(parameter, headers),
+            Id::Icon => Ok(page::icon(headers)),
             Id::Check => params.search().map(|_| text("application/json", "{}".to_owned())),
             Id::Contract => Ok(contract::contract(self)),
             Id::Search => query::search(self, params).await,

@@ -55,6 +55,7 @@ pub(crate) enum Id {
     Metrics,
     OpenApi,
     Asset,
+    Icon,
 }
 
 /// Type and bounds of a parameter.
@@ -879,6 +880,17 @@ pub(crate) static OPERATIONS: &[Operation] = &[
         parameters: &[in_path("file", "Its name.")],
         bodies: &[],
         replies: &[ok("*/*", "Text", "The file.")],
+        problems: &[],
+    },
+    Operation {
+        id: Id::Icon,
+        name: "icon",
+        method: Method::GET,
+        path: "/favicon.ico",
+        doc: "The page's icon, where browsers look for one.",
+        parameters: &[],
+        bodies: &[],
+        replies: &[ok("*/*", "Text", "The icon; nothing (204) in a hub without the page.")],
         problems: &[],
     },
 ];

@@ -9,7 +9,7 @@ use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
     VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::operations::{Id, OPERATIONS};
 use super::problem::Problem;
@@ -57,6 +57,23 @@ pub(crate) fn asset(name: &str, headers: &HeaderMap) -> Result<Response<Body>, P
     Ok(response)
 }
 
+/// What browsers ask for at any address that is no page, too.
+pub(crate) fn icon(headers: &HeaderMap) -> Response<Body> {
+    let is_icon = |file: &&File| file.name.starts_with("assets/icon") && file.name.ends_with(".svg");
+    let mut response = FILES.iter().find(is_icon).map_or_else(
+        || {
+            let mut nothing = Response::new(Body::empty());
+            *nothing.status_mut() = StatusCode::NO_CONTENT;
+            nothing
+        },
+        |file| serve(file, headers),
+    );
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400"));
+    guard(headers);
+    response
+}
+
 fn guard(headers: &mut HeaderMap) {
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -99,8 +116,10 @@ fn takes(headers: &HeaderMap, encoding: &str) -> bool {
 
 /// What stands there when the page was not built: how to build it, and where things are.
 fn plain(api: &Api) -> String {
-    let rows =
-        OPERATIONS.iter().filter(|operation| !matches!(operation.id, Id::Page | Id::Asset)).map(|operation| {
+    let rows = OPERATIONS
+        .iter()
+        .filter(|operation| !matches!(operation.id, Id::Page | Id::Asset | Id::Icon))
+        .map(|operation| {
             let (path, doc) = (escaped(operation.path), escaped(operation.doc));
             format!("<tr><td>{}<td><code>{path}</code><td>{doc}", operation.method)
         });

@@ -305,7 +305,7 @@ pub(super) fn table_stats() -> Value {
 /// Counters of the store.
 pub(super) fn stats() -> Value {
     object(
-        &["tables", "last_seq", "uptime_s", "addresses", "version"],
+        &["tables", "last_seq", "uptime_s", "addresses", "version", "limits"],
         json!({
             "tables": object(&["logs", "spans"], json!({
                 "logs": reference("TableStats"),
@@ -329,6 +329,16 @@ pub(super) fn stats() -> Value {
                 "api": text("The API and the page."),
             })),
             "version": text("Version of the hub."),
+            "limits": object(&["retention", "disk_free_bytes_min"], json!({
+                "retention": list(object(&["age_max_s"], json!({
+                    "table": {"type": ["string", "null"], "description": "Of this table; of both without it."},
+                    "service": {"type": ["string", "null"], "description": "Of this service; of all without it."},
+                    "event": {"type": ["string", "null"], "description": "Of this event, or class such as `security.*`; of all without it."},
+                    "age_max_s": int("Age, s, by event time, at which records are deleted."),
+                }))),
+                "sealed_bytes_max": {"type": ["integer", "null"], "description": "Bytes of sealed files beyond which the oldest hours are deleted; no bound without it."},
+                "disk_free_bytes_min": int("Free bytes of the disk below which no more records are taken."),
+            })),
         }),
     )
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
-use threadline_store::TableStats;
+use threadline_store::{Options, TableStats};
 
 use super::Api;
 use crate::rows::time_text;
@@ -33,8 +33,26 @@ pub(crate) fn stats(api: &Arc<Api>) -> Response<Body> {
             "api": api.addresses.api.to_string(),
         },
         "version": env!("CARGO_PKG_VERSION"),
+        "limits": limits(api.store.options()),
     });
     super::json(StatusCode::OK, &answer)
+}
+
+/// What is deleted, and when nothing more is taken.
+fn limits(options: &Options) -> Value {
+    let rules = options.retention.iter().map(|rule| {
+        json!({
+            "table": rule.table.map(|table| table.name()),
+            "service": rule.service,
+            "event": rule.event,
+            "age_max_s": rule.age_max.as_secs(),
+        })
+    });
+    json!({
+        "retention": rules.collect::<Vec<_>>(),
+        "sealed_bytes_max": options.sealed_bytes_max,
+        "disk_free_bytes_min": options.disk_free_bytes_min,
+    })
 }
 
 fn table(table: &TableStats) -> Value {

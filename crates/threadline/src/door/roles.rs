@@ -215,6 +215,7 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     endpoint(Port::Api, "GET", "/detection", EVERYBODY),
     endpoint(Port::Api, "GET", "/hub", EVERYBODY),
     endpoint(Port::Api, "GET", "/assets/{file}", EVERYBODY),
+    endpoint(Port::Api, "GET", "/favicon.ico", EVERYBODY),
     endpoint(Port::Api, "GET", "/healthz", EVERYBODY),
     endpoint(Port::Api, "GET", "/openapi.json", EVERYBODY),
 ];
