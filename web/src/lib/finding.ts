@@ -19,6 +19,8 @@ export interface Entity {
 
 export interface Finding {
   id: string;
+  /** Of its own record; a back-test keeps none. */
+  seq: number | undefined;
   level: FindingLevel;
   title: string;
   explanation: string;
@@ -68,6 +70,7 @@ export function findingOf(row: Row): Finding {
   const timeUs = usOf(row.time_unix_nano);
   return {
     id: valueText(of('id')) || `seq-${row.seq ?? 0}`,
+    seq: row.seq,
     level: levelWord(of('level')),
     title: title || body,
     explanation: beside(title, body),
@@ -105,6 +108,7 @@ export function findingOfTest(told: Tested): Finding {
   const evidence = told.evidence ?? [];
   return {
     id: told.id ?? '',
+    seq: undefined,
     level: levelWord(told.level),
     title: told.title ?? '',
     explanation: beside(told.title ?? '', told.explanation ?? ''),

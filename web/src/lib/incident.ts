@@ -1,7 +1,6 @@
 // Incidents as people work with them (docs/incidents.md): what may be done with one, and where its evidence is looked up.
 import type { components } from '../api/schema';
-import { get, type Params } from './api';
-import type { Finding } from './finding';
+import { get } from './api';
 import { href } from './router.svelte';
 import { iso, readMoment } from './time';
 
@@ -88,14 +87,6 @@ export function ends<T>(list: readonly T[], each: number): { head: readonly T[];
   return { head: list.slice(0, each), hidden: list.length - 2 * each, tail: list.slice(-each) };
 }
 
-/** Incidents that may hold a finding: by rule and time, the newest first. */
-export function candidates(incidents: readonly Incident[], finding: Pick<Finding, 'title' | 'timeUs'>): Incident[] {
-  return incidents.filter((incident) => {
-    const [first, last] = [momentOf(incident.first_seen), momentOf(incident.last_seen)];
-    return (incident.rules ?? []).includes(finding.title) && first !== undefined && last !== undefined && first <= finding.timeUs && finding.timeUs <= last;
-  });
-}
-
 type Graph = Schemas['Services'];
 type Reached = NonNullable<NonNullable<Report['blast_radius']>['services']>;
 
@@ -113,20 +104,7 @@ export function touchedGraph(graph: Graph, reached: Reached): Graph {
   return { ...graph, edges, services: [...services, ...others] };
 }
 
-/** How many incidents are looked through for a finding, and how many reports of those that may hold it. */
-const LISTED = 1000;
-const LOOKED_AT = 4;
-
-/** The incident that a finding is part of; undefined where none of the newest is. It is many questions: for one finding, not for each of a list. */
-export async function incidentOf(finding: Finding, signal: AbortSignal): Promise<Incident | undefined> {
-  const service = finding.entities.find((entity) => entity.field === 'service.name')?.value;
-  const params: Params = { state: 'all', limit: LISTED, ...(service ? { service } : {}) };
-  const found = candidates((await get<Incidents>('/api/v1/incidents', params, signal)).incidents, finding);
-  const has = (report: Report) => (report.timeline ?? []).some((item) => (item.finding as { id?: string } | undefined)?.id === finding.id);
-  for (const incident of found.slice(0, LOOKED_AT)) {
-    signal.throwIfAborted();
-    if (has(await get<Report>(`/api/v1/incidents/${incident.id}`, {}, signal))) return incident;
-  }
-  signal.throwIfAborted();
-  return undefined;
+/** The incident that a finding is part of; undefined where no incident that is kept has it. */
+export async function incidentOf(seq: number, signal: AbortSignal): Promise<Incident | undefined> {
+  return (await get<Incidents>('/api/v1/incidents', { finding: seq, limit: 1 }, signal)).incidents[0];
 }

@@ -57,18 +57,20 @@ await test('incidents: from a finding to its incident, its evidence, and everyth
     // From the finding: its incident is looked up when it is opened, not for each of the list.
     const page = await open('/', { bare: true, at: own.url });
     const looked = [];
-    page.on('request', (request) => /\/incidents\?.*state=all|\/incidents\/\d/.test(request.url()) && looked.push(request.url()));
+    page.on('request', (request) => /\/incidents\?.*finding=|\/incidents\/\d/.test(request.url()) && looked.push(request.url()));
     await page.goto(`${own.url}/detection`);
     await page.locator('button.finding').first().waitFor();
     await page.waitForLoadState('networkidle');
     same(looked, [], 'looked up for a finding that nobody opened');
-    // One that the newest incidents do not have.
-    await page.route('**/api/v1/incidents?*state=all*', (route) => route.fulfill({ json: { incidents: [], total: 0, problems: [] } }));
+    // One that no incident has.
+    await page.route('**/api/v1/incidents?finding=*', (route) => route.fulfill({ json: { incidents: [], total: 0, problems: [] } }));
     await page.locator('button.finding').first().click();
-    await page.locator('.ways', { hasText: 'not found among the newest' }).waitFor();
+    await page.locator('.ways', { hasText: 'Part of no incident that is kept' }).waitFor();
     await page.locator('button.finding').first().click();
-    await page.unroute('**/api/v1/incidents?*state=all*');
+    await page.unroute('**/api/v1/incidents?finding=*');
     await page.locator('button.finding').first().click();
+    await page.getByRole('link', { name: 'Its incident' }).waitFor();
+    same(looked.length, 2, `one question each time that it was opened: ${looked}`);
     await page.getByRole('link', { name: 'Its incident' }).click();
     await page.waitForURL(`**/incidents/${id}`);
     await page.waitForSelector('.timeline .finding');

@@ -1,7 +1,6 @@
 import { expect, it, vi } from 'vitest';
-import { ACTIONS, candidates, ends, type Incident, incidentOf, kinship, matcher, matcherLines, matchersOf, rangeOf, searchHref, type State, touchedGraph } from '../../src/lib/incident';
+import { ACTIONS, ends, type Incident, incidentOf, kinship, matcher, matcherLines, matchersOf, rangeOf, searchHref, type State, touchedGraph } from '../../src/lib/incident';
 import { mayAct, mayRead } from '../../src/lib/session.svelte';
-import type { Finding } from '../../src/lib/finding';
 
 // What a browser has and Node has not.
 vi.hoisted(() => Object.assign(globalThis, { location: { pathname: '/', search: '' }, addEventListener: () => undefined }));
@@ -71,18 +70,14 @@ it('what was touched is on the map, with its neighbours, be there calls or not',
   expect(drawn.edges.map((edge) => `${edge.caller} ${edge.callee}`)).toEqual(['edge shop', 'shop pay']);
 });
 
-it('a finding is of the incident whose timeline has it', async () => {
-  const finding = { id: 'f2', title: 'Many failed logins', timeUs: Date.parse('2026-01-01T10:30:00Z') * 1000, entities: [{ field: 'service.name', value: 'shop' }] } as Finding;
-  const all = [incident({ id: 4, rules: ['Another'] }), incident({ id: 3, first_seen: '2026-01-01T10:40:00Z' }), incident({ id: 2 }), incident({ id: 1 })];
-  expect(candidates(all, finding).map((one) => one.id)).toEqual([2, 1]);
+it('the incident of a finding is one question, by the number of its record', async () => {
   const asked: string[] = [];
   vi.stubGlobal('fetch', async (url: string) => {
     asked.push(url);
-    if (url.startsWith('/api/v1/incidents?')) return Response.json({ incidents: all, total: 4, problems: [] });
-    return Response.json({ timeline: [{ kind: 'transition' }, { kind: 'finding', finding: { id: url.endsWith('/1') ? 'f2' : 'f9' } }] });
+    return Response.json({ incidents: url.includes('finding=41') ? [incident({ id: 7 })] : [], total: 0, problems: [] });
   });
-  expect((await incidentOf(finding, new AbortController().signal))?.id).toBe(1);
-  expect(asked).toEqual(['/api/v1/incidents?state=all&limit=1000&service=shop', '/api/v1/incidents/2', '/api/v1/incidents/1']);
-  expect(await incidentOf({ ...finding, id: 'f3' }, new AbortController().signal)).toBeUndefined();
+  expect((await incidentOf(41, new AbortController().signal))?.id).toBe(7);
+  expect(await incidentOf(42, new AbortController().signal)).toBeUndefined();
+  expect(asked).toEqual(['/api/v1/incidents?finding=41&limit=1', '/api/v1/incidents?finding=42&limit=1']);
   vi.unstubAllGlobals();
 });
