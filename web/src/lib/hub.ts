@@ -2,11 +2,28 @@
 import type { components } from '../api/schema';
 import type { Row } from './api';
 import { fieldText } from './record';
+import { count } from './text';
 import { readMoment, usOf } from './time';
 
 type Schemas = components['schemas'];
 export type Detection = Schemas['Detection'];
-export type Stats = Schemas['Stats'];
+/** One rule of `retention`: the first that fits a record decides. */
+export interface Rule {
+  table?: string | null;
+  service?: string | null;
+  event?: string | null;
+  /** Age at which records are deleted, by event time. */
+  age_max_s: number;
+}
+/** What is deleted, and when nothing more is taken. */
+export interface Limits {
+  retention: Rule[];
+  /** Of files; beyond it the oldest hours are deleted. */
+  sealed_bytes_max?: number | null;
+  /** Of free disk; below it nothing more is taken. */
+  disk_free_bytes_min: number;
+}
+export type Stats = Schemas['Stats'] & { limits: Limits };
 export type Receivers = Schemas['NotifyReceivers'];
 export type Receiver = Receivers['receivers'][number];
 
@@ -34,18 +51,50 @@ const RATE_AFTER_S = 300;
 export interface Growth {
   rows_per_day: number;
   bytes_per_day: number;
-  /** Until the disk has no room, at this rate. */
+  /** Until something ends it, at this rate. */
   days_left: number;
+  /** What comes first: the disk is down to its floor and nothing more is taken, or files are at their bound and the oldest go. */
+  then: 'floor' | 'bound';
+  /** How many days the bound holds. */
+  days_held: number | undefined;
 }
 
-/** What a day adds at the rate since the hub's start; undefined while too little is known, or nothing comes. */
+/** What a day adds at the rate since the hub's start, and for how long there is room; undefined while too little is known, or nothing comes. */
 export function growth(stats: Stats, freeBytes: number): Growth | undefined {
   const { logs, spans } = stats.tables;
   const rows = logs.sealed_rows + spans.sealed_rows;
   if (stats.uptime_s < RATE_AFTER_S || rows === 0 || !stats.rows) return undefined;
   const rows_per_day = (stats.rows / stats.uptime_s) * 86_400;
-  const bytes_per_day = rows_per_day * ((logs.sealed_bytes + spans.sealed_bytes) / rows);
-  return { rows_per_day, bytes_per_day, days_left: freeBytes / bytes_per_day };
+  const held = logs.sealed_bytes + spans.sealed_bytes;
+  const bytes_per_day = rows_per_day * (held / rows);
+  const { sealed_bytes_max: bound, disk_free_bytes_min: floor } = stats.limits;
+  const toFloor = Math.max(0, freeBytes - floor) / bytes_per_day;
+  const toBound = bound == null ? Number.POSITIVE_INFINITY : Math.max(0, bound - held) / bytes_per_day;
+  return { rows_per_day, bytes_per_day, days_left: Math.min(toFloor, toBound), then: toBound <= toFloor ? 'bound' : 'floor', days_held: bound == null ? undefined : bound / bytes_per_day };
+}
+
+/** An age of a rule, exactly. */
+export function ageText(seconds: number): string {
+  const [n, unit] = seconds % 86_400 === 0 ? [seconds / 86_400, 'day'] : seconds % 3600 === 0 ? [seconds / 3600, 'hour'] : seconds % 60 === 0 ? [seconds / 60, 'minute'] : [seconds, 'second'];
+  return `${count(n)} ${unit}${n === 1 ? '' : 's'}`;
+}
+
+export interface Kept {
+  what: string;
+  /** How long; undefined for ever. */
+  age: string | undefined;
+}
+
+/** What is kept how long: the rules in words, in their order, with what none of them fits. Rules after one that fits everything decide nothing. */
+export function keptFor({ retention }: Pick<Limits, 'retention'>): Kept[] {
+  const all = retention.findIndex((rule) => rule.table == null && rule.service == null && rule.event == null);
+  const kept = (all < 0 ? retention : retention.slice(0, all + 1)).map((rule, i): Kept => {
+    const what = rule.table == null ? '' : rule.table === 'spans' ? 'spans' : 'logs';
+    const parts = [what, rule.event == null ? '' : `${what ? 'with ' : ''}event ${rule.event}`, rule.service == null ? '' : `of ${rule.service}`].filter(Boolean).join(' ');
+    const words = rule.table == null && rule.event == null && rule.service != null ? `everything ${parts}` : parts || (i === 0 ? 'everything' : 'everything else');
+    return { what: words.charAt(0).toUpperCase() + words.slice(1), age: ageText(rule.age_max_s) };
+  });
+  return all < 0 ? [...kept, { what: kept.length === 0 ? 'Everything' : 'Everything else', age: undefined }] : kept;
 }
 
 /** A number of days as people say it. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Row } from '../../src/lib/api';
-import { daysText, endpoint, folded, growth, type Receiver, standing, type Stats } from '../../src/lib/hub';
+import { ageText, daysText, endpoint, folded, type Growth, growth, keptFor, type Receiver, type Rule, standing, type Stats } from '../../src/lib/hub';
 
 const NOW = Date.parse('2026-03-01T12:00:00Z') * 1000;
 const receiver = (more: Partial<Receiver>): Receiver => ({ name: 'chat', target: 'webhook', waiting: 0, dead: 0, sent: 0, failed: 0, ...more });
@@ -23,12 +23,38 @@ describe('how it goes with a receiver', () => {
 
 function stats(more: Partial<Stats>): Stats {
   const table = (rows: number, bytes: number) => ({ rows, memory_rows: 0, sealed_rows: rows, files: 1, draft_files: 0, sealed_bytes: bytes });
-  return { tables: { logs: table(1_000, 20_000), spans: table(3_000, 100_000) }, last_seq: 4_000, uptime_s: 86_400, rows: 8_000, addresses: { otlp_grpc: '', otlp_http: '', api: '' }, version: '', ...more };
+  return { tables: { logs: table(1_000, 20_000), spans: table(3_000, 100_000) }, last_seq: 4_000, uptime_s: 86_400, rows: 8_000, addresses: { otlp_grpc: '', otlp_http: '', api: '' }, version: '', limits: { retention: [], disk_free_bytes_min: 0 }, ...more };
 }
 
 it('what a day adds is rows since the start at the bytes that rows take', () => {
-  expect(growth(stats({}), 2_400_000)).toEqual({ rows_per_day: 8_000, bytes_per_day: 240_000, days_left: 10 });
-  expect(growth(stats({ uptime_s: 43_200 }), 0)).toEqual({ rows_per_day: 16_000, bytes_per_day: 480_000, days_left: 0 });
+  expect(growth(stats({}), 2_400_000)).toEqual({ rows_per_day: 8_000, bytes_per_day: 240_000, days_left: 10, then: 'floor', days_held: undefined });
+  expect(growth(stats({ uptime_s: 43_200 }), 0)).toMatchObject({ rows_per_day: 16_000, bytes_per_day: 480_000, days_left: 0, then: 'floor' });
+});
+
+it.each<[string, number, number, number | undefined, Partial<Growth>]>([
+  // A day adds 240,000 bytes, and 120,000 are held.
+  ['the floor of free disk', 2_400_000, 480_000, undefined, { days_left: 8, then: 'floor', days_held: undefined }],
+  ['a disk that is below its floor', 100, 480_000, undefined, { days_left: 0, then: 'floor' }],
+  ['a bound of files that comes first', 2_400_000, 480_000, 840_000, { days_left: 3, then: 'bound', days_held: 3.5 }],
+  ['a bound of files beyond the floor', 2_400_000, 480_000, 24_000_000, { days_left: 8, then: 'floor', days_held: 100 }],
+  ['files beyond their bound', 2_400_000, 0, 60_000, { days_left: 0, then: 'bound', days_held: 0.25 }],
+])('room respects %s', (_, free, disk_free_bytes_min, sealed_bytes_max, want) => {
+  expect(growth(stats({ limits: { retention: [], disk_free_bytes_min, sealed_bytes_max } }), free)).toMatchObject(want);
+});
+
+it.each<[string, Partial<Rule>[], string[]]>([
+  ['no rule', [], ['Everything']],
+  ['one for all', [{}], ['Everything: 1 day']],
+  ['the first that fits decides', [{ event: 'security.*', age_max_s: 400 * 86_400 }, { table: 'logs', service: 'checkout', age_max_s: 30 * 86_400 }, { age_max_s: 14 * 86_400 }], ['Event security.*: 400 days', 'Logs of checkout: 30 days', 'Everything else: 14 days']],
+  ['what no rule fits is kept', [{ table: 'spans', age_max_s: 3600 }, { service: 'shop' }, { table: 'logs', event: 'a.b', service: 'shop' }, { event: 'a.b', service: 'shop' }], ['Spans: 1 hour', 'Everything of shop: 1 day', 'Logs with event a.b of shop: 1 day', 'Event a.b of shop: 1 day', 'Everything else']],
+  ['rules after one for all decide nothing', [{}, { service: 'shop' }], ['Everything: 1 day']],
+])('what is kept how long: %s', (_, rules, want) => {
+  const retention = rules.map((rule) => ({ table: null, service: null, event: null, age_max_s: 86_400, ...rule }));
+  expect(keptFor({ retention }).map(({ what, age }) => (age ? `${what}: ${age}` : what))).toEqual(want);
+});
+
+it.each([[400 * 86_400, '400 days'], [86_400, '1 day'], [129_600, '36 hours'], [5_400, '90 minutes'], [61, '61 seconds']])('%d s are %s', (seconds, text) => {
+  expect(ageText(seconds)).toBe(text);
 });
 
 it.each<[string, Partial<Stats>]>([
