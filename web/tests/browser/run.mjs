@@ -229,6 +229,50 @@ await test('facets: a click asks for a value, another click leaves it out again,
   await close(page);
 });
 
+await test('facets: what is out of sight is not asked for', async () => {
+  const page = await open('/', { bare: true });
+  const asked = [];
+  page.on('request', (request) => {
+    const { pathname } = new URL(request.url());
+    if (pathname.startsWith('/api/v1/fields')) asked.push(pathname.slice('/api/v1/'.length));
+  });
+  const settled = () => page.waitForLoadState('networkidle');
+  // Beside the rows: the fields, and the values of those that are open.
+  await page.goto(`${hub}/search?${HOUR}`);
+  await page.locator('.facet', { hasText: 'event' }).locator('.value').first().waitFor();
+  await settled();
+  same(asked.toSorted(), ['fields', 'fields/event/values', 'fields/service/values', 'fields/severity/values'], 'asked for the facets that are seen');
+  // A record takes their place: nothing until they are seen again, and nothing that is known then.
+  await page.locator('[role=grid] [role=row][aria-rowindex="2"]').click();
+  await page.waitForSelector('aside[aria-label=Record]');
+  await until('no facets', async () => !(await page.locator('.facets').first().isVisible()));
+  await page.keyboard.press('Escape');
+  await page.waitForSelector('.facet .value');
+  await settled();
+  same(asked.length, 4, `nothing anew: ${asked}`);
+  // Folded: not with the next search.
+  await page.locator('.facet').getByRole('button', { name: 'event', exact: true }).click();
+  asked.length = 0;
+  await page.locator('.facet', { hasText: 'severity' }).locator('.value').first().click();
+  await until('the next search', () => asked.includes('fields/service/values'));
+  await settled();
+  check(!asked.includes('fields/event/values'), `${asked}`);
+  // Narrow: in a sheet of their own, when that is opened.
+  await page.setViewportSize({ width: 390, height: 844 });
+  await page.goto(`${hub}/search?${HOUR}&q=payment`);
+  await page.waitForSelector('[role=grid] [role=row] .body');
+  asked.length = 0;
+  await page.reload();
+  await page.waitForSelector('[role=grid] [role=row] .body');
+  await settled();
+  same(asked, [], 'asked for facets that nobody sees');
+  await page.locator('.facets-narrow').click();
+  await page.locator('dialog .facet .value').first().waitFor();
+  await settled();
+  same(asked.toSorted(), ['fields', 'fields/event/values', 'fields/service/values', 'fields/severity/values'], 'asked for when the sheet is opened');
+  await close(page);
+});
+
 await test('facets: a second value of a field finds either', async () => {
   const page = await open(`/search?${HOUR}`);
   await page.waitForSelector('.facet .value');
