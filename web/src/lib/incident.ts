@@ -2,6 +2,7 @@
 import type { components } from '../api/schema';
 import { get } from './api';
 import { href } from './router.svelte';
+import { count } from './text';
 import { iso, readMoment } from './time';
 
 type Schemas = components['schemas'];
@@ -87,6 +88,58 @@ export function ends<T>(list: readonly T[], each: number): { head: readonly T[];
   return { head: list.slice(0, each), hidden: list.length - 2 * each, tail: list.slice(-each) };
 }
 
+/** What findings rest on, beside them on the timeline. */
+export function isEvidence(item: Pick<Item, 'kind'>): boolean {
+  return item.kind === 'record' || item.kind === 'span' || item.kind === 'trace';
+}
+
+/** The record or span among the others of its time, or the trace. */
+export function evidenceHref(item: Item): string | undefined {
+  const [query] = item.queries ?? [];
+  if (!query) return undefined;
+  const range = rangeOf({ first_seen: item.time, last_seen: item.time });
+  const trace = item.kind === 'trace' ? /(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])/.exec(query.query)?.[0] : undefined;
+  return trace ? href(`/trace/${trace}`, range) : searchHref(query, range);
+}
+
+/** An item of a timeline, or so much evidence in a row that it would bury what it is evidence of. */
+export type Line = { item: Item } | { fold: string; items: Item[] };
+
+/** Evidence in a row that is shown before the rest of it is folded. */
+const EVIDENCE_SHOWN = 3;
+
+/** The lines of a timeline: long runs of evidence are folded, but for those that are open. */
+export function lines(timeline: readonly Item[], open: ReadonlySet<string>): Line[] {
+  const all: Line[] = [];
+  for (let at = 0; at < timeline.length; ) {
+    let end = at + 1;
+    const [first] = timeline.slice(at, end);
+    if (first && isEvidence(first)) while (timeline[end] && isEvidence(timeline[end] as Item)) end += 1;
+    const run = timeline.slice(at, end);
+    const fold = `${first?.time} ${first?.kind} ${first?.queries?.[0]?.query ?? ''}`;
+    // To fold one alone saves nothing.
+    const shown = run.length > EVIDENCE_SHOWN + 1 && !open.has(fold) ? EVIDENCE_SHOWN : run.length;
+    all.push(...run.slice(0, shown).map((item) => ({ item })));
+    if (shown < run.length) all.push({ fold, items: run.slice(shown) });
+    at = end;
+  }
+  return all;
+}
+
+/** How many items lines stand for. */
+export function itemsOf(all: readonly Line[]): number {
+  return all.reduce((sum, line) => sum + ('item' in line ? 1 : line.items.length), 0);
+}
+
+/** How much evidence of each kind: `6 records, 1 trace`. */
+export function evidenceText(items: readonly Pick<Item, 'kind'>[]): string {
+  return (['record', 'span', 'trace'] as const)
+    .map((kind) => [kind, items.filter((item) => item.kind === kind).length] as const)
+    .filter(([, n]) => n > 0)
+    .map(([kind, n]) => `${count(n)} ${kind}${n === 1 ? '' : 's'}`)
+    .join(', ');
+}
+
 type Graph = Schemas['Services'];
 type Reached = NonNullable<NonNullable<Report['blast_radius']>['services']>;
 
@@ -102,6 +155,23 @@ export function touchedGraph(graph: Graph, reached: Reached): Graph {
     service: service.name, requests: { count: 0, errors: 0 }, rate: 0, spans: service.spans, logs: 0, error_logs: 0,
   }));
   return { ...graph, edges, services: [...services, ...others] };
+}
+
+export interface Depth {
+  /** Calls from where it happened; null: beside it in the same traces. */
+  hops: number | null;
+  name: string;
+  services: Reached;
+}
+
+/** What was touched by how many calls below the offender it lies, what lies beside it last. */
+export function depths(reached: Reached): Depth[] {
+  const of = new Map<number | null, Reached>();
+  for (const service of reached) of.set(service.hops ?? null, [...(of.get(service.hops ?? null) ?? []), service]);
+  const name = (hops: number | null) => (hops === null ? 'In the same traces, not below' : hops === 0 ? 'Where it happened' : hops === 1 ? 'One call below' : `${hops} calls below`);
+  return [...of]
+    .sort(([a], [b]) => (a ?? Number.POSITIVE_INFINITY) - (b ?? Number.POSITIVE_INFINITY))
+    .map(([hops, services]) => ({ hops, name: name(hops), services }));
 }
 
 /** The incident that a finding is part of; undefined where no incident that is kept has it. */

@@ -86,10 +86,27 @@ await test('incidents: from a finding to its incident, its evidence, and everyth
       await other.waitForSelector(ready);
       await close(other);
     }
-    // What it touched, on the map and as a list.
+    // What the finding rests on: quieter than it, each with its way, and in the way of nothing.
+    const resting = page.locator('.timeline li.evidence');
+    same(await page.locator('.timeline li.evidence:is(.record, .span, .trace)').count(), 3, 'evidence that is shown before the rest is folded');
+    await page.locator('.timeline li.more button').click();
+    await until('all six records and their traces', async () => (await page.locator('.timeline li.record').count()) === 6 && (await page.locator('.timeline li.trace').count()) === 6);
+    const size = (of) => of.first().evaluate((node) => parseFloat(getComputedStyle(node).fontSize));
+    check((await size(resting.locator('.rests'))) < (await size(page.locator('.timeline li.finding .said p'))), 'evidence is quieter than findings');
+    const seen = await Promise.all(['record', 'trace'].map((kind) => page.locator(`.timeline li.${kind} a`).first().getAttribute('href')));
+    for (const [path, ready] of [[seen[0], '[role=grid] [role=row] .body'], [seen[1], '[role=grid] .bar']]) {
+      const other = await open(path, { at: own.url });
+      await other.waitForSelector(ready);
+      await close(other);
+    }
+    check(seen[1].startsWith('/trace/'), seen[1]);
+    // What it touched, on the map and as a list: by depth, with who called.
     await page.waitForSelector('.blast .node.touched');
     same((await page.locator('.blast .node.touched .name').allTextContents()).toSorted(), ['edge', 'shop'], 'touched services');
-    check((await page.locator('.blast table').innerText()).includes('POST /login'), 'touched operations');
+    const radius = await page.locator('.blast table').innerText();
+    check(radius.includes('POST /login'), 'touched operations');
+    // The records are of spans of the shop, which the edge has called.
+    check(/Where it happened\s+shop[\s\S]*called by edge 6 times, 6 failed[\s\S]*In the same traces, not below\s+edge/.test(radius), radius);
     await page.locator('.blast').scrollIntoViewIfNeeded();
     await shot(page, 'incident-touched');
 
@@ -119,7 +136,7 @@ await test('incidents: from a finding to its incident, its evidence, and everyth
     // What was done is on record, with the clock.
     await page.getByRole('button', { name: 'What was done' }).click();
     await until('every step is told', async () => (await page.locator('.timeline li.transition').count()) >= 6);
-    check((await page.locator('.timeline li.finding').count()) === 0, 'only what was done');
+    check((await page.locator('.timeline li:not(.transition)').count()) === 0, 'only what was done');
     const other = await open(page.url().slice(own.url.length), { at: own.url });
     await other.waitForSelector('.timeline li.transition');
     check((await other.locator('.timeline li.finding').count()) === 0, 'the link says which part of the timeline');
@@ -131,6 +148,9 @@ await test('incidents: from a finding to its incident, its evidence, and everyth
     await page.waitForSelector('.page-head .badge.resolved');
     await acts.getByRole('button', { name: 'Reopen' }).click();
     await page.waitForSelector('.page-head .badge.open');
+    await page.getByRole('button', { name: 'Findings and evidence' }).click();
+    await until('no step is told', async () => (await page.locator('.timeline li.transition').count()) === 0);
+    check((await page.locator('.timeline li.finding').count()) > 0 && (await page.locator('.timeline li.record').count()) === 6, 'findings and evidence');
     await page.getByRole('button', { name: 'All', exact: true }).first().click();
     await shot(page, 'incident');
 
@@ -418,6 +438,44 @@ await test('hub: who is told and who is not, what waits, who asked; it asks seld
     delete process.env.HOOK_SECRET;
     rmSync(folder, { recursive: true, force: true });
   }
+});
+
+await test('hub: what is kept how long, and until when there is room', async () => {
+  const card = (page, name) => page.locator('section', { has: page.getByRole('heading', { name, exact: true }) });
+  // As if it had run for a day, and a day added 480 MiB.
+  const MIB = 1024 ** 2;
+  const aged = (page, free) => Promise.all([
+    page.route('**/api/v1/stats', async (route) => {
+      const told = await (await route.fetch()).json();
+      const table = { ...told.tables.logs, rows: 1000, sealed_rows: 1000, sealed_bytes: 120 * MIB };
+      await route.fulfill({ json: { ...told, uptime_s: 86_400, rows: 4000, tables: { logs: table, spans: { ...table, rows: 0, sealed_rows: 0, sealed_bytes: 0 } } } });
+    }),
+    page.route('**/healthz', async (route) => route.fulfill({ json: { ...(await (await route.fetch()).json()), disk_free_bytes: free } })),
+  ]);
+  await withHub({ DETECTION: 'false', DISK_FREE_BYTES_MIN: '1MiB' }, async (own) => {
+    const page = await open('/', { bare: true, at: own.url });
+    await aged(page, 4801 * MIB);
+    await page.goto(`${own.url}/hub`);
+    await card(page, 'Kept how long').waitFor();
+    const kept = await card(page, 'Kept how long').innerText();
+    check(/Nothing is deleted\./.test(kept) && /less than 1\.0 MiB of free disk no more is taken/.test(kept), kept);
+    const disk = await card(page, 'Disk').innerText();
+    check(/Room for\s*10 days then no more is taken/.test(disk), disk);
+    await close(page);
+  });
+  await withHub({ DETECTION: 'false', DISK_FREE_BYTES_MIN: '1MiB', RETENTION: 'event=security.*,age_max=400d; table=logs,service=checkout,age_max=30d', SEALED_BYTES_MAX: '1080MiB' }, async (own) => {
+    const page = await open('/', { bare: true, at: own.url });
+    await aged(page, 48_001 * MIB);
+    await page.goto(`${own.url}/hub`);
+    await card(page, 'Kept how long').waitFor();
+    const kept = await card(page, 'Kept how long').innerText();
+    for (const said of [/Event security\.\*\s*400 days/, /Logs of checkout\s*30 days/, /Everything else\s*as long as there is room/, /Beyond 1\.1 GiB of files the oldest hours are deleted/]) check(said.test(kept), `${said}: ${kept}`);
+    const disk = await card(page, 'Disk').innerText();
+    check(/Room for\s*2 days then the oldest are deleted/.test(disk) && /Held at this rate\s*2 days/.test(disk), disk);
+    const wrong = await looks(page, 'hub-kept');
+    await close(page);
+    check(wrong.length === 0, wrong.join('\n'));
+  });
 });
 
 await test('incidents: who may only read is offered nothing that is refused', async () => {

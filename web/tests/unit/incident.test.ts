@@ -1,5 +1,5 @@
 import { expect, it, vi } from 'vitest';
-import { ACTIONS, ends, type Incident, incidentOf, kinship, matcher, matcherLines, matchersOf, rangeOf, searchHref, type State, touchedGraph } from '../../src/lib/incident';
+import { ACTIONS, depths, ends, evidenceHref, evidenceText, type Incident, incidentOf, type Item, itemsOf, kinship, lines, matcher, matcherLines, matchersOf, rangeOf, searchHref, type State, touchedGraph } from '../../src/lib/incident';
 import { mayAct, mayRead } from '../../src/lib/session.svelte';
 
 // What a browser has and Node has not.
@@ -59,6 +59,36 @@ it('a long timeline shows its ends', () => {
   expect(ends(list, 3)).toEqual({ head: [0, 1, 2], hidden: 4, tail: [7, 8, 9] });
   expect(ends(list, 5)).toEqual({ head: list, hidden: 0, tail: [] });
   expect(ends(list.slice(0, 7), 3)).toEqual({ head: list.slice(0, 7), hidden: 0, tail: [] });
+});
+
+const TRACE = '0af7651916cd43dd8448eb211c80319c';
+const item = (kind: Item['kind'], n: number): Item => ({ kind, time: `2026-01-01T10:00:0${n % 10}Z`, text: `${n}`, ...(kind === 'transition' ? {} : { queries: [{ table: kind === 'record' ? 'logs' : 'spans', query: kind === 'trace' ? `trace:${TRACE}` : `seq:${n}` }] }) });
+
+it('evidence leads to its record or span at its time, and to its trace', () => {
+  const around = 'from=2026-01-01T09:00:01Z&to=2026-01-01T11:00:01Z';
+  expect(evidenceHref(item('record', 1))).toBe(`/search?q=seq:1&${around}`);
+  expect(evidenceHref(item('span', 1))).toBe(`/search?q=seq:1&table=spans&${around}`);
+  expect(evidenceHref(item('trace', 1))).toBe(`/trace/${TRACE}?${around}`);
+  expect(evidenceHref({ ...item('trace', 1), queries: [{ table: 'spans', query: `trace:${TRACE}0` }] })).toBe(`/search?q=trace:${TRACE}0&table=spans&${around}`);
+  expect(evidenceHref(item('transition', 1))).toBeUndefined();
+});
+
+it('much evidence in a row is folded, and nothing else', () => {
+  const told = (list: Item[], open: string[] = []) => lines(list, new Set(open)).map((line) => ('item' in line ? line.item.text : `${line.items.length}: ${evidenceText(line.items)}`));
+  const run = (kind: Item['kind'], from: number, n: number) => Array.from({ length: n }, (_, i) => item(kind, from + i));
+  const list = [...run('record', 1, 4), item('finding', 5), ...run('record', 6, 3), ...run('span', 9, 1), ...run('trace', 10, 2), ...run('finding', 12, 6), ...run('transition', 18, 6), item('trace', 24)];
+  const texts = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => `${from + i}`);
+  expect(told(list)).toEqual([...texts(1, 8), '3: 1 span, 2 traces', ...texts(12, 24)]);
+  expect(itemsOf(lines(list, new Set()))).toBe(list.length);
+  const fold = lines(list, new Set()).find((line) => 'fold' in line);
+  expect(told(list, [fold && 'fold' in fold ? fold.fold : ''])).toEqual(texts(1, 24));
+  expect(told([])).toEqual([]);
+});
+
+it('what was touched is told by depth, and beside it last', () => {
+  const service = (name: string, hops?: number | null) => ({ name, hops, spans: 1, errors: 0, operations: [] });
+  const told = depths([service('edge', null), service('pay', 2), service('shop', 0), service('cart', 1), service('user', 1), service('old'), service('bank', 12)]);
+  expect(told.map((depth) => `${depth.name}: ${depth.services.map((one) => one.name)}`)).toEqual(['Where it happened: shop', 'One call below: cart,user', '2 calls below: pay', '12 calls below: bank', 'In the same traces, not below: edge,old']);
 });
 
 it('what was touched is on the map, with its neighbours, be there calls or not', () => {
