@@ -90,7 +90,7 @@ await test('incidents: from a finding to its incident, its evidence, and everyth
     const resting = page.locator('.timeline li.evidence');
     same(await page.locator('.timeline li.evidence:is(.record, .span, .trace)').count(), 3, 'evidence that is shown before the rest is folded');
     await page.locator('.timeline li.more button').click();
-    await until('all six records and their traces', async () => (await page.locator('.timeline li.record').count()) === 6 && (await page.locator('.timeline li.trace').count()) === 6);
+    await until('all five records and their traces', async () => (await page.locator('.timeline li.record').count()) === 5 && (await page.locator('.timeline li.trace').count()) === 5);
     const size = (of) => of.first().evaluate((node) => parseFloat(getComputedStyle(node).fontSize));
     check((await size(resting.locator('.rests'))) < (await size(page.locator('.timeline li.finding .said p'))), 'evidence is quieter than findings');
     const seen = await Promise.all(['record', 'trace'].map((kind) => page.locator(`.timeline li.${kind} a`).first().getAttribute('href')));
@@ -106,7 +106,7 @@ await test('incidents: from a finding to its incident, its evidence, and everyth
     const radius = await page.locator('.blast table').innerText();
     check(radius.includes('POST /login'), 'touched operations');
     // The records are of spans of the shop, which the edge has called.
-    check(/Where it happened\s+shop[\s\S]*called by edge 6 times, 6 failed[\s\S]*In the same traces, not below\s+edge/.test(radius), radius);
+    check(/Where it happened\s+shop[\s\S]*called by edge 5 times, 5 failed[\s\S]*In the same traces, not below\s+edge/.test(radius), radius);
     await page.locator('.blast').scrollIntoViewIfNeeded();
     await shot(page, 'incident-touched');
 
@@ -150,7 +150,7 @@ await test('incidents: from a finding to its incident, its evidence, and everyth
     await page.waitForSelector('.page-head .badge.open');
     await page.getByRole('button', { name: 'Findings and evidence' }).click();
     await until('no step is told', async () => (await page.locator('.timeline li.transition').count()) === 0);
-    check((await page.locator('.timeline li.finding').count()) > 0 && (await page.locator('.timeline li.record').count()) === 6, 'findings and evidence');
+    check((await page.locator('.timeline li.finding').count()) > 0 && (await page.locator('.timeline li.record').count()) === 5, 'findings and evidence');
     await page.getByRole('button', { name: 'All', exact: true }).first().click();
     await shot(page, 'incident');
 
