@@ -1,5 +1,7 @@
 //! Every sample, with its language's real SDK: all that the contract wants is shown.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use threadline_contract::Contract;
 use threadline_contract::registry::{base_layers, load};
 use threadline_verify::{Options, Sample, verify};
