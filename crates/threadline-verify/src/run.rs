@@ -43,10 +43,11 @@ pub(crate) fn verify(
         write(&folder.join(path), &text)?;
     }
     let report = if sample == Sample::Nginx {
-        nginx::verify(&folder, options.installed.as_deref(), contract.registry(), &sink, say)?
+        nginx::verify(&folder, options.installed.as_deref(), contract.registry(), &sink, say)
     } else {
-        service_report(options, &folder, contract.registry(), &sink, say)?
+        service_report(options, &folder, contract.registry(), &sink, say)
     };
+    let report = report.map_err(|error| format!("{error}\nwhat was run is in {}", folder.display()))?;
     if let Some(temporary) = temporary.filter(|_| report.is_whole()) {
         // What is left of it is in the way of nobody.
         let _ = temporary.close();
