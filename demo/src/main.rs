@@ -16,8 +16,6 @@ mod mesh;
 mod pki;
 mod process;
 mod receiver;
-#[cfg(test)]
-mod rendered_tests;
 mod report;
 mod run;
 mod services;

@@ -54,13 +54,29 @@ pub(crate) fn alertmanager() -> Result<PathBuf> {
     if let Some(path) = which(PACKAGE).filter(|_| which("amtool").is_some()) {
         return Ok(path.parent().map(Path::to_owned).unwrap_or_default());
     }
-    if which("apt-get").is_none() || which("dpkg-deb").is_none() {
-        return Err(format!("the tests with a real Alertmanager need it: install {PACKAGE} and amtool"));
+    let remedy = format!("the tests with a real Alertmanager need it: install {PACKAGE} and amtool");
+    Ok(unpacked("alertmanager", PACKAGE, &remedy)?.join("usr/bin"))
+}
+
+/// Debian's nginx: the program, the system's or else unpacked from Debian's package, which would start a server.
+pub(crate) fn nginx() -> Result<PathBuf> {
+    let system = Path::new("/usr/sbin/nginx");
+    if let Some(path) = which("nginx").or_else(|| system.is_file().then(|| system.to_owned())) {
+        return Ok(path);
     }
-    let folder = folder("alertmanager", &[]);
+    let remedy = "the test of nginx with its rendered configuration needs it: install nginx";
+    Ok(unpacked("nginx", "nginx", remedy)?.join("usr/sbin/nginx"))
+}
+
+/// A folder with the files of one of Debian's packages, without those that it depends on.
+fn unpacked(name: &str, package: &str, remedy: &str) -> Result<PathBuf> {
+    if which("apt-get").is_none() || which("dpkg-deb").is_none() {
+        return Err(remedy.to_owned());
+    }
+    let folder = folder(name, &[]);
     installed(&folder, &|| {
         let download =
-            || run::show(Command::new("apt-get").current_dir(&folder).args(["download", "-qq", PACKAGE]));
+            || run::show(Command::new("apt-get").current_dir(&folder).args(["download", "-qq", package]));
         if download().is_err() {
             // Its lists are empty, or old; only root may fetch them.
             run::show(Command::new("apt-get").args(["update", "-qq"]))?;
@@ -68,12 +84,12 @@ pub(crate) fn alertmanager() -> Result<PathBuf> {
         }
         let of_folder = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let mut paths = of_folder.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-        let package = paths.find(|path| path.extension().is_some_and(|extension| extension == "deb"));
-        let package = package
-            .ok_or_else(|| format!("apt-get download {PACKAGE} left nothing in {}", folder.display()))?;
-        run::show(Command::new("dpkg-deb").arg("-x").arg(package).arg(&folder))
+        let file = paths.find(|path| path.extension().is_some_and(|extension| extension == "deb"));
+        let file =
+            file.ok_or_else(|| format!("apt-get download {package} left nothing in {}", folder.display()))?;
+        run::show(Command::new("dpkg-deb").arg("-x").arg(file).arg(&folder))
     })?;
-    Ok(folder.join("usr/bin"))
+    Ok(folder)
 }
 
 fn virtual_environment(name: &str, pins: &Path) -> Result<PathBuf> {

@@ -230,6 +230,15 @@ fn unit(options: &Options) -> Result<Counts> {
         Ok(folder) => drop(cargo.env("THREADLINE_TEST_ALERTMANAGER", folder)),
         Err(error) => eprintln!("{error}"),
     }
+    match packages::nginx() {
+        Ok(path) => drop(cargo.env("THREADLINE_TEST_NGINX", path)),
+        Err(error) => eprintln!("{error}"),
+    }
+    // Threadline itself needs neither.
+    let found = [("go", &["go", "version"][..]), ("java", &["mvn", "--version"])];
+    let found: Vec<&str> =
+        found.iter().filter(|(_, command)| tools::succeeds(command)).map(|(language, _)| *language).collect();
+    cargo.env("THREADLINE_TEST_VERIFY", found.join(","));
     if options.nightly {
         cargo.env("THREADLINE_SIM_SEEDS", "10000");
     }

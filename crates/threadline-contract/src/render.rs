@@ -73,6 +73,10 @@ impl Lang {
     fn files(self) -> &'static [(&'static str, &'static str)] {
         const ENV: (&str, &str) = ("otel.env", include_str!("../templates/common/otel.env"));
         const YAML: (&str, &str) = ("otel.yaml", include_str!("../templates/common/otel.yaml"));
+        const JAVA_YAML: &str = concat!(
+            include_str!("../templates/common/otel.yaml"),
+            include_str!("../templates/java/instrumentation.yaml")
+        );
         match self {
             Lang::Rust => &[("threadline.toml", include_str!("../templates/rust/threadline.toml"))],
             Lang::Python => &[
@@ -83,7 +87,7 @@ impl Lang {
             ],
             Lang::Node => &[ENV, YAML, ("telemetry.mjs", include_str!("../templates/node/telemetry.mjs"))],
             Lang::Java => &[
-                YAML,
+                ("otel.yaml", JAVA_YAML),
                 ("jvm.options", include_str!("../templates/java/jvm.options")),
                 ("logback.xml", include_str!("../templates/java/logback.xml")),
             ],
@@ -101,6 +105,7 @@ impl Lang {
     fn file_format(self) -> &'static str {
         match self {
             Lang::Go => "1.0-rc.3",
+            Lang::Java => "1.1",
             _ => "1.0",
         }
     }

@@ -332,12 +332,14 @@ impl Settings {
                 _ => return wrong("OTEL_EXPORTER_OTLP_COMPRESSION", &value, "gzip or none"),
             };
         }
-        if let Some(value) = variable("OTEL_EXPORTER_OTLP_PROTOCOL").filter(|value| value != "http/protobuf") {
-            return wrong(
-                "OTEL_EXPORTER_OTLP_PROTOCOL",
-                &value,
-                "http/protobuf only: the hub has it on port 4318",
-            );
+        for name in [
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL",
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+        ] {
+            if let Some(value) = variable(name).filter(|value| value != "http/protobuf") {
+                return wrong(name, &value, "http/protobuf only: the hub has it on port 4318");
+            }
         }
         for (name, place) in
             [("OTEL_LOGS_EXPORTER", &mut self.logs.export), ("OTEL_TRACES_EXPORTER", &mut self.traces.export)]
@@ -505,6 +507,7 @@ mod tests {
             ("[service]\nnaem = 'a'\n", &[], "unknown field `naem`"),
             ("data_dir = 'x'\n", &[], "is it the hub's file?"),
             (named, &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], "http/protobuf only"),
+            (named, &[("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/json")], "LOGS_PROTOCOL is \"http/json\""),
             (named, &[("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")], "must be a whole number"),
             (named, &[("OTEL_RESOURCE_ATTRIBUTES", "a")], "`key=value` pairs"),
             (named, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "hub:4318")], "begins with http://"),

@@ -399,7 +399,7 @@ fn nobody_falls_silent_by_history() {
     let records = [(of(10_000.0, "x"), 10_000), (of(1_000.0, "x"), 10_500)];
     assert_eq!(step_arriving(&mut engine, &records, &BTreeSet::new()), []);
     assert_eq!(engine.advance(BASE_US + 11_000 * S), []);
-    assert_eq!(engine.advance(BASE_US + 11_100 * S).len(), 1);
+    assert_eq!(engine.advance(BASE_US + 11_101 * S).len(), 1);
 }
 
 #[test]

@@ -38,9 +38,12 @@ static FIELDS: std::sync::LazyLock<[String; 3]> =
 #[derive(Clone, Debug)]
 struct Carried(String);
 
-/// Marks a context whose trace was begun by somebody else: its random flag is theirs.
+/// Marks a context whose trace was begun by somebody else: its random flag is theirs. OpenTelemetry's spans lose it where a trace is
+/// not sampled, so it is kept here.
 #[derive(Clone, Copy, Debug)]
-struct Continued;
+struct Continued {
+    random: bool,
+}
 
 /// The propagator: Trace Context Level 2 and Baggage in one, for OpenTelemetry's global and for other carriers than HTTP.
 ///
@@ -113,7 +116,7 @@ fn read(context: &Context, parents: &[&str], states: &[&str], bags: &[&str]) -> 
         true,
         state.unwrap_or_default(),
     );
-    context = context.with_value(Continued).with_remote_span_context(span);
+    context = context.with_value(Continued { random: parent.is_random() }).with_remote_span_context(span);
     match carried {
         Some(carried) => context.with_value(carried),
         None => context,
@@ -135,7 +138,8 @@ struct Outgoing {
 impl Outgoing {
     fn parent(context: &Context) -> Option<TraceParent> {
         let parent = TraceParent::of(context.span().span_context())?;
-        Some(if context.get::<Continued>().is_some() { parent } else { parent.random() })
+        let random = context.get::<Continued>().is_none_or(|continued| continued.random);
+        Some(parent.with_random(random))
     }
 
     fn of(context: &Context) -> Outgoing {

@@ -109,6 +109,21 @@ fn flags_are_handed_on_as_level_2_has_them() {
         let (parent, _) = through(&[("traceparent", &format!("00-{TRACE}-1234567890123456-{flags}"))]);
         assert!(parent.ends_with(&format!("-{expected}")), "{flags} became {parent}");
     }
+    // A trace that is not sampled has a span without flags here: its random flag is known all the same.
+    let mut incoming = HeaderMap::new();
+    for (flags, expected) in [("00", "00"), ("02", "02"), ("03", "02"), ("01", "00")] {
+        let value = format!("00-{TRACE}-1234567890123456-{flags}");
+        incoming.insert(TRACEPARENT, HeaderValue::from_str(&value).unwrap());
+        let dropped = SpanContext::new(
+            u128::from_str_radix(TRACE, 16).unwrap().into(),
+            SpanId::from_bytes([7; 8]),
+            TraceFlags::default(),
+            false,
+            TraceState::default(),
+        );
+        let parent = traceparent(&extract(&incoming).with_remote_span_context(dropped)).unwrap();
+        assert!(parent.ends_with(&format!("-{expected}")), "{flags} became {parent}");
+    }
     // A trace that begins here has a random id, and says so.
     assert!(through(&[]).0.ends_with("-02"));
     assert!(through(&[("traceparent", "nonsense")]).0.ends_with("-02"));
@@ -143,10 +158,15 @@ fn tracestate_is_one_list_or_none() {
         (&["foo=1\t \t,\t \tbar=2,\t \tbaz=3"], Some("foo=1,bar=2,baz=3")),
         (&["foo=1, ,bar=2,"], Some("foo=1,bar=2")),
         (&["\t foo=1 \t"], Some("foo=1")),
-        (&["foo=1,foo=1"], None),
-        (&["foo=1,foo=2"], None),
-        (&["foo=1", "foo=1"], None),
-        (&["foo=1", "foo=2"], None),
+        // One entry per key: the first is the latest.
+        (&["foo=1,foo=1"], Some("foo=1")),
+        (&["foo=1,foo=2"], Some("foo=1")),
+        (&["foo=1", "foo=1"], Some("foo=1")),
+        (&["foo=1", "bar=3,foo=2"], Some("foo=1,bar=3")),
+        (&["foo@@x=1", "foo@@x=2"], Some("foo@@x=1")),
+        (&["foo=1,foo=,bar=3"], None),
+        (&[&vec!["foo=1"; 32].join(",")], Some("foo=1")),
+        (&[&vec!["foo=1"; 33].join(",")], None),
         (&[&everything], Some(&everything)),
         (&[&with_vendor], Some(&with_vendor)),
         (&["foo =1"], None),

@@ -58,9 +58,14 @@ impl TraceParent {
         })
     }
 
-    /// The same, with the random flag.
-    pub(crate) fn random(self) -> TraceParent {
-        TraceParent { flags: self.flags | RANDOM, ..self }
+    /// The same, with the random flag or without it.
+    pub(crate) fn with_random(self, random: bool) -> TraceParent {
+        TraceParent { flags: self.flags & !RANDOM | if random { RANDOM } else { 0 }, ..self }
+    }
+
+    /// Whether it has the random flag.
+    pub(crate) fn is_random(&self) -> bool {
+        self.flags & RANDOM != 0
     }
 
     /// The trace.

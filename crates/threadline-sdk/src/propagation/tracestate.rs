@@ -1,4 +1,5 @@
-//! `tracestate`: a list of vendors' values (Trace Context Level 2, section 3.3). A list with a fault is dropped as a whole.
+//! `tracestate`: a list of vendors' values (Trace Context Level 2, section 3.3). A list with a fault is dropped as a whole; of members
+//! with one key the first stays, since who changes a member moves it to the front.
 
 /// List members at most.
 pub const MEMBERS_MAX: usize = 32;
@@ -8,17 +9,20 @@ const TEXT_MAX: usize = 256;
 /// The members of all fields in their order; `None` when the list must be dropped.
 pub(super) fn parse<'a>(fields: &[&'a str]) -> Option<Vec<(&'a str, &'a str)>> {
     let mut members: Vec<(&str, &str)> = Vec::new();
+    let mut count = 0;
     for member in fields.iter().flat_map(|field| field.split(',')) {
         let member = member.trim_matches([' ', '\t']);
         if member.is_empty() {
             continue;
         }
         let (key, value) = member.split_once('=')?;
-        let twice = members.iter().any(|(known, _)| *known == key);
-        if twice || members.len() == MEMBERS_MAX || !is_key(key) || !is_value(value) {
+        count += 1;
+        if count > MEMBERS_MAX || !is_key(key) || !is_value(value) {
             return None;
         }
-        members.push((key, value));
+        if !members.iter().any(|(known, _)| *known == key) {
+            members.push((key, value));
+        }
     }
     Some(members)
 }

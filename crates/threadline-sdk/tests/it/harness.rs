@@ -1,6 +1,7 @@
 //! The example that the W3C's test suite drives, over real connections: headers as they stand on the wire, calls in turn.
 //!
-//! The suite itself is in no package registry. Its cases of grammar are in `src/propagation/tests.rs`; here is what needs HTTP.
+//! The suite itself is in no package registry; `docs/services.md` says how it is run. Its cases of grammar are in
+//! `src/propagation/tests.rs`; here is what needs HTTP.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -92,7 +93,7 @@ fn calls_carry_the_context_on() {
             &["TraceState: foo=1", "traceparent: {P}", "tracestate: ", "TRACESTATE: \t bar=2 \t"],
             Some("foo=1,bar=2"),
         ),
-        (&["traceparent: {P}", "tracestate: foo=1", "tracestate: foo=2"], Some("")),
+        (&["traceparent: {P}", "tracestate: foo=1", "tracestate: foo=2"], Some("foo=1")),
         (&["traceparent: {P}", "tracestate: foo@@bar=1"], Some("foo@@bar=1")),
         (&["tracestate: foo=1"], None),
     ];
@@ -104,6 +105,12 @@ fn calls_carry_the_context_on() {
         assert!(!parent.contains("1234567890123456-01"), "{lines:?}: {parent}");
         assert_eq!(parent[3..35] == *TRACE, expected.is_some(), "{lines:?}: {parent}");
         assert_eq!(one(&calls[0], "tracestate"), expected.unwrap_or(""), "{lines:?}");
+    }
+    for flags in ["00", "01", "02", "03"] {
+        let line = format!("traceparent: 00-{TRACE}-1234567890123456-{flags}");
+        let calls = call(service, callback, &seen, &[line], 1);
+        let parent = one(&calls[0], "traceparent");
+        assert_eq!((&parent[3..35], &parent[53..]), (TRACE, flags), "sampled and random are handed on");
     }
     for (lines, same) in [
         (vec![format!("traceparent: {PARENT}")], true),

@@ -1,5 +1,7 @@
 //! `threadline contract`: what the contract says, whether sample records keep it, what changed, and who keeps it.
 
+mod verify;
+
 use std::io::{BufRead, BufReader, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,6 +51,9 @@ enum What {
     Score(Score),
     /// Write a service's settings in its language.
     Render(Render),
+    /// Run a sample service with the rendered files and the language's real SDK, and show what arrives. Its packages, pinned, are
+    /// fetched into a temporary folder. Exit code 1 when something is missing.
+    Verify(verify::Verify),
 }
 
 #[derive(Debug, Args)]
@@ -203,6 +208,7 @@ impl ContractCommand {
             What::Show(show) => show.run(),
             What::Score(score) => score.run(),
             What::Render(render) => render.run(),
+            What::Verify(verify) => verify.run(),
         }
     }
 }

@@ -6,7 +6,6 @@
 mod strict;
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::pki::{self, Authority};
-use crate::process::{Process, skip, threadline as command};
+use crate::process::{Process, free, skip, threadline as command};
 use strict::{Fail, Strict};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -297,10 +296,6 @@ impl Drop for Running {
     }
 }
 
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 #[test]
 fn a_real_alertmanager_hears_us_and_amtool_is_heard() {
     let Ok(programs) = std::env::var("THREADLINE_TEST_ALERTMANAGER") else {
@@ -310,7 +305,7 @@ fn a_real_alertmanager_hears_us_and_amtool_is_heard() {
     let programs = PathBuf::from(programs);
     let folder = tempfile::tempdir().unwrap();
     let config = pki::put(folder.path(), "am.yml", "route:\n  receiver: none\nreceivers:\n  - name: none\n");
-    let address = free();
+    let [address] = free();
     let mut manager = Command::new(programs.join("prometheus-alertmanager"));
     manager
         .arg(format!("--config.file={}", config.display()))
@@ -395,7 +390,7 @@ fn a_real_mail_server_takes_our_mail_with_starttls_only() {
     let authority = Authority::new("mail authority");
     let ca = secret(folder.path(), "ca.pem", &authority.pem);
     let (cert, key) = pki::write(folder.path(), "mail", &authority.hub());
-    let port = free().port();
+    let [port] = free().map(|address| address.port());
     let mut server = Command::new(&python);
     server.arg(script("smtp.py")).arg(port.to_string()).arg(&cert).arg(&key);
     let mut server = Running(server.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap());

@@ -26,7 +26,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a hub on a data folder with further settings, and waits until it is healthy.
     pub(crate) fn start(data: &Path, settings: &[(&'static str, &str)]) -> Process {
-        let (grpc, http, api) = (free(), free(), free());
+        let [grpc, http, api] = free();
         // Or each look at the records would add one, and each start, and what is found.
         let quiet = [
             ("THREADLINE_AUDIT_QUERIES", "false"),
@@ -143,9 +143,10 @@ fn said(data: &Path) -> String {
     std::fs::read_to_string(log_path(data)).unwrap_or_default()
 }
 
-/// A local port that was free a moment ago.
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// Different local ports that were free a moment ago.
+pub(crate) fn free<const N: usize>() -> [SocketAddr; N] {
+    let held = std::array::from_fn::<_, N, _>(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.map(|listener| listener.local_addr().unwrap())
 }
 
 /// Notes that a test cannot be made here: on the terminal, and in the file that `cargo xtask test` adds up.
