@@ -7,23 +7,11 @@ import { readMoment, usOf } from './time';
 
 type Schemas = components['schemas'];
 export type Detection = Schemas['Detection'];
-/** One rule of `retention`: the first that fits a record decides. */
-export interface Rule {
-  table?: string | null;
-  service?: string | null;
-  event?: string | null;
-  /** Age at which records are deleted, by event time. */
-  age_max_s: number;
-}
+export type Stats = Schemas['Stats'];
 /** What is deleted, and when nothing more is taken. */
-export interface Limits {
-  retention: Rule[];
-  /** Of files; beyond it the oldest hours are deleted. */
-  sealed_bytes_max?: number | null;
-  /** Of free disk; below it nothing more is taken. */
-  disk_free_bytes_min: number;
-}
-export type Stats = Schemas['Stats'] & { limits: Limits };
+export type Limits = Stats['limits'];
+/** How long records are kept: the first rule that fits a record decides. */
+export type Rule = Limits['retention'][number];
 export type Receivers = Schemas['NotifyReceivers'];
 export type Receiver = Receivers['receivers'][number];
 
