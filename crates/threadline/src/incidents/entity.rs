@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use threadline_model::columns::Batch;
 use threadline_model::id::{SpanId, TraceId};
-use threadline_model::schema::Table;
+use threadline_model::schema::{Table, verdict};
 use threadline_model::trace::{KIND_CONSUMER, KIND_SERVER};
 use threadline_query::lang::{Expr, Field, Test};
 use threadline_query::{Guard, QueryError};
@@ -49,8 +49,9 @@ pub(crate) struct EntityView {
 /// A record that is evidence.
 pub(super) struct Record {
     pub(super) ts_us: i64,
-    /// Service, and body of a log or name of a span.
+    /// Service, and body of a log (or else its event) or name of a span.
     pub(super) text: String,
+    pub(super) quarantined: bool,
     trace: Option<TraceId>,
     span: Option<SpanId>,
     entities: Vec<(&'static str, String)>,
@@ -101,6 +102,11 @@ impl Evidence {
         }
         guard.check()?;
         Ok(evidence)
+    }
+
+    /// Whether a finding rests on a record in quarantine, which a search finds when it names that.
+    pub(super) fn is_quarantined(&self, finding: &Finding) -> bool {
+        self.of(finding).any(|(_, record)| record.quarantined)
     }
 
     fn of<'a>(&'a self, finding: &'a Finding) -> impl Iterator<Item = (Table, &'a Record)> {
@@ -156,11 +162,13 @@ impl Record {
         let actors = ACTORS.into_iter().filter(|field| *field != PEER || serves());
         entities.extend(actors.filter_map(|field| Some((field, cut(&batch.attribute(field, row)?)))));
         entities.retain(|(_, value)| !value.is_empty());
-        let said = batch.str(if table == Table::Logs { "body" } else { "name" });
+        let columns: &[&str] = if table == Table::Logs { &["body", "event_name"] } else { &["name"] };
+        let said = columns.iter().find_map(|column| batch.str(column).get(row).filter(|text| !text.is_empty()));
         let service = batch.str("service").get(row).unwrap_or("(none)");
         Record {
             ts_us: batch.int("ts").get(row).unwrap_or(0),
-            text: cut(&format!("{service}: {}", said.get(row).unwrap_or_default())),
+            text: cut(&format!("{service}: {}", said.unwrap_or_default())),
+            quarantined: batch.int("verdict").get(row).is_some_and(|bits| bits & verdict::QUARANTINED != 0),
             trace: batch.trace_id(row),
             span: batch.span_id(row),
             entities,

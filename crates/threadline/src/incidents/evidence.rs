@@ -8,7 +8,7 @@ use threadline_detect::incident::{Desk, Incident, State};
 use threadline_model::schema::Table;
 use threadline_query::lang::{Expr, Field, Number, Op, Test};
 use threadline_query::{Guard, QueryError};
-use threadline_store::Store;
+use threadline_store::{Scope, Store};
 
 use super::blast::Blast;
 use super::book::{Book, Counts, Entry, Fault, Merged};
@@ -251,20 +251,20 @@ impl Report {
                 Entry::Transition(_) => None,
             })
             .collect();
-        let snapshot = store.snapshot();
+        let snapshot = store.snapshot_of(Scope::All);
         let evidence = Evidence::read(&findings, &snapshot, guard)?;
         let (entities, entities_cut) = entity::entities(&findings, &evidence);
         let entities_cut = entities_cut || evidence.cut;
         let blast_radius = Blast::of(&findings, &evidence, &snapshot, guard)?;
         let kept = counts.findings_kept + counts.transitions_kept;
         let (records, left_out) = evidence.shown(&findings, RECORDS_MAX);
-        let mut timeline: Vec<Item> = entries.iter().map(Item::of).collect();
+        let mut timeline: Vec<Item> = entries.iter().map(|entry| Item::of(entry, &evidence)).collect();
         timeline.extend(records.into_iter().map(|(table, seq, record)| {
             let (kind, name) = match table {
                 Table::Logs => ("record", "logs"),
                 Table::Spans => ("span", "spans"),
             };
-            let query = Query { table: name, query: of_seqs(&[seq]) };
+            let query = Query { table: name, query: of_seqs(&[seq], record.quarantined) };
             Item::evidence(kind, record.ts_us, record.text.clone(), query)
         }));
         timeline.extend(blast_radius.seen.iter().map(|seen| {
@@ -326,7 +326,7 @@ impl Item {
         }
     }
 
-    fn of(entry: &Entry) -> Item {
+    fn of(entry: &Entry, evidence: &Evidence) -> Item {
         match entry {
             Entry::Finding(finding) => Item {
                 time: time_text(finding.time_us),
@@ -339,7 +339,7 @@ impl Item {
                 },
                 actor: String::new(),
                 action: String::new(),
-                queries: queries(finding),
+                queries: queries(finding, evidence.is_quarantined(finding)),
                 finding: Some(FindingView {
                     id: finding.id.clone(),
                     seq: finding.seq,
@@ -366,17 +366,18 @@ impl Item {
 }
 
 /// The search for records by their numbers.
-fn of_seqs(seqs: &[i64]) -> String {
+fn of_seqs(seqs: &[i64], quarantined: bool) -> String {
     let is = |seq: &i64| Expr::Is(Field::Seq, Test::Number(Op::Eq, Number::Int(*seq)));
-    Expr::or(seqs.iter().map(is).collect()).to_string()
+    let found = Expr::or(seqs.iter().map(is).collect()).to_string();
+    if quarantined { format!("({found}) (is:quarantined OR -is:quarantined)") } else { found }
 }
 
 /// Searches that find what a finding rests on, and its own record.
-fn queries(finding: &Finding) -> Vec<Query> {
-    let mut queries = vec![Query { table: "logs", query: of_seqs(&[finding.seq]) }];
+fn queries(finding: &Finding, quarantined: bool) -> Vec<Query> {
+    let mut queries = vec![Query { table: "logs", query: of_seqs(&[finding.seq], false) }];
     for (table, seqs) in [("logs", &finding.log_seqs), ("spans", &finding.span_seqs)] {
         if !seqs.is_empty() {
-            queries.push(Query { table, query: of_seqs(seqs) });
+            queries.push(Query { table, query: of_seqs(seqs, quarantined) });
         }
     }
     if !finding.trace_ids.is_empty() {

@@ -11,6 +11,7 @@ use serde_json::{Value as Json, json};
 use threadline::door::roles::Role;
 use threadline::settings::Settings;
 use threadline::{Components, Hub};
+use threadline_contract::rules::{Action, Rule};
 use threadline_model::builder::{BatchBuilder, RecordLimits};
 use threadline_model::record::{LogView, ResourceView};
 use threadline_model::schema::Table;
@@ -93,6 +94,13 @@ fn incident(hub: &Hub, findings: u64) -> Json {
     })
 }
 
+/// How many rows a query of an incident finds.
+fn found_by(hub: &Hub, query: &Json) -> usize {
+    let search: String = query["query"].as_str().unwrap().bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let path = format!("/api/v1/search?table={}&limit=1000&q={search}", query["table"].as_str().unwrap());
+    crate::hub::get_ok(hub, &path).lines().len()
+}
+
 #[test]
 fn fifty_findings_of_one_source_are_one_incident_with_its_evidence() {
     let folder = tempfile::tempdir().unwrap();
@@ -143,12 +151,7 @@ fn fifty_findings_of_one_source_are_one_incident_with_its_evidence() {
     let item = all["timeline"].as_array().unwrap().iter().find(|item| item["kind"] == "finding").unwrap();
     let mut found = Vec::new();
     for query in item["queries"].as_array().unwrap().iter().chain([&of("service.name")["query"]]) {
-        let mut search = String::new();
-        for byte in query["query"].as_str().unwrap().bytes() {
-            search.push_str(&format!("%{byte:02X}"));
-        }
-        let path = format!("/api/v1/search?table={}&limit=1000&q={search}", query["table"].as_str().unwrap());
-        found.push(crate::hub::get_ok(&hub, &path).lines().len());
+        found.push(found_by(&hub, query));
     }
     assert_eq!(found, [1, 2, 2, 2], "{item}");
 
@@ -170,6 +173,30 @@ fn fifty_findings_of_one_source_are_one_incident_with_its_evidence() {
     assert_eq!(ocsf["evidences"].as_array().unwrap().len(), 50);
     let as_json = get(&hub, "/api/v1/incidents/1/report?format=json");
     assert_eq!(as_json["entities"], all["entities"]);
+    hub.shutdown().unwrap();
+}
+
+#[test]
+fn evidence_in_quarantine_is_shown_and_its_search_finds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut own = Settings { incidents: true, ..settings(folder.path()) };
+    own.contract_actions.set(Rule::EventUnknown, Action::Quarantine);
+    let hub = threadline::start(own, Components::system()).unwrap();
+    let mut request = crate::hub::logs("login", &["aside"]);
+    let record = &mut request.resource_logs[0].scope_logs[0].log_records[0];
+    (record.event_name, record.body) = ("no.such".to_owned(), None);
+    deliver(&hub, "/v1/logs", &request);
+    let seq = hub.store().stats().last_seq;
+    find(&hub, 1, &[("entity.service.name", "login"), ("log_seqs", &seq.to_string())]);
+    incident(&hub, 1);
+    let all = get(&hub, "/api/v1/incidents/1");
+    let timeline = all["timeline"].as_array().unwrap();
+    let item = |kind: &str| timeline.iter().find(|item| item["kind"] == kind).unwrap();
+    // It has no body: it is told by its event.
+    assert_eq!(item("record")["text"], "login: no.such", "{all}");
+    for query in [&item("record")["queries"][0], &item("finding")["queries"][1]] {
+        assert_eq!(found_by(&hub, query), 1, "{query}");
+    }
     hub.shutdown().unwrap();
 }
 
