@@ -229,15 +229,23 @@ impl<'a> Cursor<'a> {
 
     /// Card numbers: 13 to 19 digits in one run, or in the groups that are printed on cards.
     pub(super) fn cards(&self, hits: &mut Vec<Hit>) {
+        // Groups of other lengths are part of no card, and no group beside them is its neighbour.
         let mut groups: Vec<Range<usize>> = Vec::new();
-        let mut at = 0;
-        while at < self.bytes.len() {
-            let start = self.run(at, |byte| !byte.is_ascii_digit());
-            let end = self.run(start, |byte| byte.is_ascii_digit());
-            if start < end {
-                groups.push(start..end);
+        let mut add = |range: Range<usize>| {
+            if matches!(range.len(), 3..=6 | 13..=19) {
+                groups.push(range);
             }
-            at = end.max(start + 1);
+        };
+        let mut start = None;
+        for (at, byte) in self.bytes.iter().enumerate() {
+            if byte.is_ascii_digit() {
+                start.get_or_insert(at);
+            } else if let Some(start) = start.take() {
+                add(start..at);
+            }
+        }
+        if let Some(start) = start {
+            add(start..self.bytes.len());
         }
         let mut strings = Strings { cursor: *self, next: 0, inside: 0..0 };
         let mut first = 0;
@@ -273,9 +281,11 @@ impl<'a> Cursor<'a> {
                     .windows(2)
                     .all(|pair| pair[0].end + 1 == pair[1].start && self.at(pair[0].end) == Some(separator));
             let whole = first.start..groups.last()?.end;
-            let digits: Vec<u8> =
-                self.slice(whole.clone()).iter().copied().filter(u8::is_ascii_digit).collect();
-            (fits && bounded(whole) && is_card(&digits)).then_some(lens.len())
+            if !fits || !bounded(whole.clone()) {
+                return None;
+            }
+            let digits: Vec<u8> = self.slice(whole).iter().copied().filter(u8::is_ascii_digit).collect();
+            is_card(&digits).then_some(lens.len())
         })
     }
 
