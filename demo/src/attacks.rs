@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::mesh::{Mesh, identity};
+use crate::mesh::{Mesh, connect, identity};
 use crate::{Result, jwt, services};
 
 /// What somebody tries who looks for rights that nobody gave them.
@@ -143,11 +143,21 @@ impl Attack {
     }
 }
 
+impl Attack {
+    /// Where it comes from: each attacker has an address of his own.
+    pub(crate) fn address(self) -> Ipv4Addr {
+        let at = Attack::ALL.iter().position(|attack| *attack == self);
+        Ipv4Addr::new(127, 0, 1, at.and_then(|at| u8::try_from(at + 1).ok()).unwrap_or(u8::MAX))
+    }
+}
+
 /// Where attacks are made.
 #[derive(Clone)]
 pub(crate) struct Field {
     pub(crate) folder: Arc<Path>,
     pub(crate) mesh: Mesh,
+    /// Whose address it is where attacks come from.
+    pub(crate) address: Ipv4Addr,
     pub(crate) edge: String,
     pub(crate) payment: String,
     pub(crate) orders: u16,
@@ -157,6 +167,16 @@ pub(crate) struct Field {
 impl Field {
     /// Makes an attack, and says how often; `None` where the load generator is who sees the damage.
     pub(crate) async fn make(&self, attack: Attack) -> Result<Option<u64>> {
+        let files = identity(&self.folder, "load");
+        let attacker = Field {
+            mesh: Mesh::from_address(&files, attack.address())?,
+            address: attack.address(),
+            ..self.clone()
+        };
+        attacker.attack(attack).await
+    }
+
+    async fn attack(&self, attack: Attack) -> Result<Option<u64>> {
         let now_s = i64::try_from(services::now().as_secs()).unwrap_or(0);
         match attack {
             Attack::ExpiredCertificate => self.handshakes(&identity(&self.folder, "expired"), 4).await,
@@ -185,7 +205,7 @@ impl Field {
 
     async fn connect(&self) -> Result<TcpStream> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.orders));
-        TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))
+        connect(self.address, address).await.map_err(|error| format!("{address}: {error}"))
     }
 
     async fn handshakes(&self, files: &Files, times: u64) -> Result<Option<u64>> {

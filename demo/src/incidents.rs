@@ -12,8 +12,6 @@ use crate::hub::Hub;
 use crate::receiver::{self, Receiver, Told};
 use crate::report::{PATIENCE, Sent, number, text};
 
-/// A rule that counts what several attacks left.
-const BURST: &str = "Burst of client errors from one address";
 /// Severities, the worst last.
 const SEVERITIES: [&str; 5] = ["informational", "low", "medium", "high", "critical"];
 
@@ -96,10 +94,8 @@ fn of_attacks(incident: &Value, attacks: &[Attack], services: &[&str]) -> Vec<St
     let touched = touched(incident);
     let must: BTreeSet<String> =
         attacks.iter().flat_map(|attack| attack.touches()).map(|service| (*service).to_owned()).collect();
-    // Traces of customers that run out of time lead anywhere; and a burst of errors is of all who come from the address, here
-    // all attackers and customers.
-    let has_burst = texts(incident, "rules").iter().any(|rule| rule == BURST);
-    let may: BTreeSet<String> = if attacks.contains(&Attack::SlowDependency) || has_burst {
+    // Traces of customers that run out of time lead anywhere.
+    let may: BTreeSet<String> = if attacks.contains(&Attack::SlowDependency) {
         services.iter().map(|service| (*service).to_owned()).collect()
     } else {
         must.clone()

@@ -1,11 +1,13 @@
 //! The load generator: normal days and bursts. It keeps of each request what the hub must hold afterwards.
 
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
+use threadline_sdk::tls::Files;
 use tokio::sync::Semaphore;
 
 use crate::mesh::Mesh;
@@ -70,6 +72,14 @@ pub(crate) struct Others {
     pub(crate) notify: bool,
 }
 
+/// Addresses that customers come from. Coprime with the kinds of request, so that each sends all of them.
+const CUSTOMERS: u8 = 21;
+
+/// A client for each customer, from an address of its own.
+pub(crate) fn customers(files: &Files) -> Result<Vec<Mesh>> {
+    (1..=CUSTOMERS).map(|last| Mesh::from_address(files, Ipv4Addr::new(127, 0, 2, last))).collect()
+}
+
 /// A kind of request.
 #[derive(Clone, Copy)]
 enum Kind {
@@ -106,9 +116,9 @@ impl Kind {
     }
 }
 
-/// Sends until told to stop: ten seconds of an ordinary day, two of a burst, and again.
+/// Sends, for one customer after another, until told to stop: ten seconds of an ordinary day, two of a burst, and again.
 pub(crate) async fn run(
-    mesh: Mesh,
+    customers: Vec<Mesh>,
     edge: String,
     secret: Vec<u8>,
     others: Others,
@@ -125,9 +135,11 @@ pub(crate) async fn run(
         journal.rate.store(rate, Ordering::Relaxed);
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let now_s = i64::try_from(services::now().as_secs()).unwrap_or(0);
-        let user = format!("u-{}", number % 50);
+        let at = usize::try_from(number).unwrap_or(0) % customers.len().max(1);
+        let Some(mesh) = customers.get(at).cloned() else { return };
+        let user = format!("u-{at}");
         let token = jwt::issue(&secret, &user, "orders", now_s, 300);
-        let (mesh, edge, journal) = (mesh.clone(), edge.clone(), Arc::clone(&journal));
+        let (edge, journal) = (edge.clone(), Arc::clone(&journal));
         tokio::spawn(async move {
             match send(&mesh, &edge, &token, number).await {
                 Ok((trace, status)) => {

@@ -1,4 +1,4 @@
-//! A small fleet on loopback: an edge, three services on the SDK, one in Python and one in Node, everything between them by mTLS,
+//! A small fleet on loopback: an edge (nginx, or one in Rust), three services on the SDK, one in Python and one in Node, everything between them by mTLS,
 //! tokens checked where they arrive. `fleet run` starts it with a hub, drives load and attacks through it, and counts whether the
 //! hub holds all of it. `cargo xtask demo` builds what it needs and calls it.
 //!
@@ -8,6 +8,7 @@
 
 mod attacks;
 mod careless;
+mod edge;
 mod hub;
 mod incidents;
 mod jwt;
@@ -26,7 +27,8 @@ use std::process::ExitCode;
 type Result<T> = std::result::Result<T, String>;
 
 const USAGE: &str = "\
-usage: fleet run --hub PATH [--for 60s] [--python PATH] [--node DIR] [--folder DIR] [--quiet]
+usage: fleet run --hub PATH [--for 60s] [--python PATH] [--node DIR] [--nginx PATH] [--folder DIR]
+                  [--quiet]
        fleet serve edge|orders|catalogue|payment   (its settings come from `fleet run`)
 ";
 

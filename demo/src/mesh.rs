@@ -21,7 +21,7 @@ use serde_json::Value;
 use threadline_sdk::Telemetry;
 use threadline_sdk::http::{ClientLayer, ClientService};
 use threadline_sdk::tls::{Acceptor, Connector, Files, Listener, Peer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::client::TlsStream;
 use tower::{Layer as _, Service, ServiceExt as _};
 
@@ -100,8 +100,13 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     pub(crate) fn new(files: &Files) -> Result<Mesh> {
+        Mesh::from_address(files, Ipv4Addr::LOCALHOST)
+    }
+
+    /// One whose connections come from this address of the loopback net.
+    pub(crate) fn from_address(files: &Files, address: Ipv4Addr) -> Result<Mesh> {
         let config = files.client().map_err(|error| error.to_string())?;
-        let dial = Dial { connector: Connector::new(Arc::new(config)) };
+        let dial = Dial { connector: Connector::new(Arc::new(config)), address };
         let client =
             Client::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(20)).build(dial);
         Ok(Mesh { client: ClientLayer.layer(client) })
@@ -143,6 +148,7 @@ pub(crate) type Answer = std::result::Result<Json<Value>, (StatusCode, String)>;
 #[derive(Clone)]
 struct Dial {
     connector: Connector,
+    address: Ipv4Addr,
 }
 
 impl Service<Uri> for Dial {
@@ -155,15 +161,22 @@ impl Service<Uri> for Dial {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connector = self.connector.clone();
+        let (connector, from) = (self.connector.clone(), self.address);
         Box::pin(async move {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, uri.port_u16().unwrap_or(443)));
-            let stream = TcpStream::connect(address).await?;
+            let stream = connect(from, address).await?;
             stream.set_nodelay(true)?;
             let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
             Ok(Stream(TokioIo::new(connector.connect(name, stream, address).await?)))
         })
     }
+}
+
+/// A connection from one of this machine's addresses.
+pub(crate) async fn connect(from: Ipv4Addr, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((from, 0)))?;
+    socket.connect(to).await
 }
 
 /// A connection, as hyper's client wants it.

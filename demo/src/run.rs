@@ -26,7 +26,7 @@ use crate::pki::Authority;
 use crate::process::{PATIENCE, Process};
 use crate::receiver::Receiver;
 use crate::report::{self, Sent};
-use crate::{Result, careless};
+use crate::{Result, careless, edge};
 
 /// The services in Rust.
 const RUST: [&str; 4] = ["payment", "catalogue", "orders", "edge"];
@@ -40,6 +40,8 @@ pub(crate) struct Options {
     pub(crate) time: Option<Duration>,
     pub(crate) python: Option<PathBuf>,
     pub(crate) node: Option<PathBuf>,
+    /// nginx, to be the edge; else the Rust edge is.
+    pub(crate) nginx: Option<PathBuf>,
     pub(crate) folder: Option<PathBuf>,
     /// Ordinary days only.
     pub(crate) quiet: bool,
@@ -59,6 +61,7 @@ fn options(arguments: &[&str]) -> Result<Options> {
             "--for" => options.time = Some(seconds(value)?),
             "--python" => options.python = Some(value.into()),
             "--node" => options.node = Some(value.into()),
+            "--nginx" => options.nginx = Some(value.into()),
             "--folder" => options.folder = Some(value.into()),
             other => return Err(format!("{other}: unknown\n{}", crate::USAGE)),
         }
@@ -189,7 +192,13 @@ async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>, mut asked:
     }
     let mut fleet = Fleet { children: Vec::new() };
     for (name, _) in &places {
-        configure(folder, name, &hub.otlp)?;
+        configure(folder, name, &hub.otlp, options)?;
+        if is_nginx(name, options) {
+            // It is stopped after nginx, and sends what is left.
+            let command = edge::follower(&options.hub, folder, &hub.otlp);
+            let child = start("the follower of nginx", &folder.join(name).join("follower.log"), command)?;
+            fleet.children.push(Process::new("the follower of nginx", child));
+        }
         fleet.children.push(Process::new(name, spawn(folder, name, &places, options)?));
     }
     let mesh = Mesh::new(&identity(folder, "load"))?;
@@ -202,7 +211,8 @@ async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>, mut asked:
     };
     println!("  hub       {} (API), {} (OTLP)", hub.api, hub.otlp);
     for (name, port) in &places {
-        println!("  {name:<10}https://localhost:{port}");
+        let nginx = if is_nginx(name, options) { "  (nginx)" } else { "" };
+        println!("  {name:<10}https://localhost:{port}{nginx}");
     }
     println!("  authority {}", folder.join("pki/ca.pem").display());
     println!(
@@ -212,14 +222,16 @@ async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>, mut asked:
     let field = Field {
         folder: folder.into(),
         mesh: mesh.clone(),
+        address: Ipv4Addr::LOCALHOST,
         edge: url("edge"),
         payment: url("payment"),
         orders: places.iter().find(|(name, _)| *name == "orders").map_or(0, |(_, port)| *port),
         secret: secret.clone(),
     };
     let others = Others { recommend: options.python.is_some(), notify: options.node.is_some() };
+    let customers = load::customers(&identity(folder, "load"))?;
     let journal = Arc::new(Journal::default());
-    let driver = tokio::spawn(load::run(mesh, url("edge"), secret, others, RATES, Arc::clone(&journal)));
+    let driver = tokio::spawn(load::run(customers, url("edge"), secret, others, RATES, Arc::clone(&journal)));
     let attacks = schedule(options, &field, &journal, &mut asked).await;
     journal.stop();
     let _ = driver.await;
@@ -331,9 +343,15 @@ pub(crate) fn prepare(folder: &Path) -> Result<Vec<u8>> {
     Ok(secret)
 }
 
+/// Whether it is nginx.
+fn is_nginx(name: &str, options: &Options) -> bool {
+    name == edge::NAME && options.nginx.is_some()
+}
+
 /// The language of a service.
-fn lang(name: &str) -> Lang {
+fn lang(name: &str, options: &Options) -> Lang {
     match name {
+        _ if is_nginx(name, options) => Lang::Nginx,
         "recommend" => Lang::Python,
         "notify" => Lang::Node,
         _ => Lang::Rust,
@@ -341,7 +359,7 @@ fn lang(name: &str) -> Lang {
 }
 
 /// Writes a service's files, as `threadline contract render` does; the fleet has no others.
-pub(crate) fn configure(folder: &Path, name: &str, otlp: &str) -> Result<()> {
+pub(crate) fn configure(folder: &Path, name: &str, otlp: &str, options: &Options) -> Result<()> {
     let place = folder.join(name);
     let files = identity(folder, name);
     let service = Service {
@@ -355,7 +373,7 @@ pub(crate) fn configure(folder: &Path, name: &str, otlp: &str) -> Result<()> {
         ..Service::new(name)
     };
     let registry = load(&base_layers()).map_err(|problems| problems.to_string())?;
-    for (path, text) in render(&registry, &service, lang(name))? {
+    for (path, text) in render(&registry, &service, lang(name, options))? {
         let path = place.join(path);
         let parent = path.parent().unwrap_or(&place);
         std::fs::create_dir_all(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
@@ -364,7 +382,7 @@ pub(crate) fn configure(folder: &Path, name: &str, otlp: &str) -> Result<()> {
     Ok(())
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
@@ -385,17 +403,15 @@ pub(crate) fn spawn(
     options: &Options,
 ) -> Result<Child> {
     let place = folder.join(name);
-    let log = place.join("output.log");
-    let output = std::fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
-    let second = output.try_clone().map_err(|error| error.to_string())?;
-    let mut command = match (name, &options.python, &options.node) {
-        ("recommend", Some(python), _) => {
+    let mut command = match (name, &options.python, &options.node, &options.nginx) {
+        (edge::NAME, _, _, Some(nginx)) => edge::nginx(nginx, folder, places)?,
+        ("recommend", Some(python), ..) => {
             write(&place.join("recommend.py"), include_str!("../python/recommend.py"))?;
             let mut command = Command::new(python);
             command.arg(place.join("recommend.py"));
             command
         }
-        ("notify", _, Some(node)) => {
+        ("notify", _, Some(node), _) => {
             // Node looks for packages beside the script.
             std::fs::copy(place.join("telemetry.mjs"), node.join("telemetry.mjs"))
                 .map_err(|error| format!("{}: {error}", node.display()))?;
@@ -419,6 +435,13 @@ pub(crate) fn spawn(
     for (name, port) in places {
         command.env(format!("FLEET_{}_PORT", name.to_uppercase()), port.to_string());
     }
+    start(name, &place.join("output.log"), command)
+}
+
+/// Starts a process of the fleet, which writes into this log.
+fn start(name: &str, log: &Path, mut command: Command) -> Result<Child> {
+    let output = std::fs::File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
+    let second = output.try_clone().map_err(|error| error.to_string())?;
     // A Ctrl-C is for the fleet, which stops them one after another.
     let spawned = command.stdin(Stdio::null()).stdout(output).stderr(second).process_group(0).spawn();
     spawned.map_err(|error| format!("{name} could not be started: {error}"))

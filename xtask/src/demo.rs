@@ -57,6 +57,10 @@ fn fleet(options: &[&str]) -> Result<Command> {
         Ok(folder) => drop(fleet.arg("--node").arg(folder)),
         Err(error) => eprintln!("{error}\nThe fleet goes without its Node service."),
     }
+    match packages::nginx() {
+        Ok(path) => drop(fleet.arg("--nginx").arg(path)),
+        Err(error) => eprintln!("{error}\nThe fleet's edge is its Rust edge."),
+    }
     Ok(fleet)
 }
 

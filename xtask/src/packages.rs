@@ -64,7 +64,7 @@ pub(crate) fn nginx() -> Result<PathBuf> {
     if let Some(path) = which("nginx").or_else(|| system.is_file().then(|| system.to_owned())) {
         return Ok(path);
     }
-    let remedy = "the test of nginx with its rendered configuration needs it: install nginx";
+    let remedy = "nginx with its rendered configuration needs it: install nginx";
     Ok(unpacked("nginx", "nginx", remedy)?.join("usr/sbin/nginx"))
 }
 

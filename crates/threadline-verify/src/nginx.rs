@@ -29,6 +29,10 @@ const FAILING: [(&str, &str); 3] =
     [("expired", "expired"), ("strange", "untrusted"), ("", "client_cert_missing")];
 /// Requests through a good connection, and the service's answers to them.
 const ASKED: [(&str, u16); 3] = [("/orders/7", 200), ("/nope", 404), ("/broken", 500)];
+/// What nginx knows no service for.
+const UNKNOWN: &str = "/phpmyadmin";
+/// Where nginx writes its lines.
+const LINES: &str = "threadline.json";
 
 /// Starts it, asks, stops it, and looks at what it wrote.
 pub(crate) fn verify(
@@ -49,17 +53,16 @@ pub(crate) fn verify(
     for (path, _) in ASKED {
         answers.push(ask(folder, port, "good", path));
     }
+    answers.push(ask(folder, port, "good", UNKNOWN));
     for (certificate, _) in FAILING {
         answers.push(ask(folder, port, certificate, "/orders/7"));
     }
     let plain = http::connect(port).and_then(|stream| http::get(stream, "/orders/7", &[]));
     answers.push(plain.map_err(|error| error.to_string()));
     process.stop()?;
-    for name in ["threadline.json", "threadline-tls.json"] {
-        let path = folder.join(name);
-        let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        text.lines().for_each(|line| sink.line(line));
-    }
+    let path = folder.join(LINES);
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    text.lines().for_each(|line| sink.line(line));
     let handed = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok(report(registry, &answers, &handed, &sink.kept(), folder))
 }
@@ -75,19 +78,21 @@ fn report(
     for (at, (path, wanted)) in ASKED.iter().enumerate() {
         rows.push(passed(path, *wanted, answers.get(at), handed.get(at), kept));
     }
+    rows.push(unknown(answers.get(ASKED.len()), kept));
     let reasons = FAILING.iter().map(|(_, reason)| *reason).chain(["plaintext"]);
     for (at, reason) in reasons.enumerate() {
         let is_its = |log: &&crate::sink::Log| {
             let named = log.attributes.get("threadline.reason").is_some_and(|found| found == reason);
             log.event == "security.tls.handshake_failed" && named
         };
-        let found = match (kept.logs.iter().filter(is_its).count(), answers.get(ASKED.len() + at)) {
+        let found = match (kept.logs.iter().filter(is_its).count(), answers.get(ASKED.len() + 1 + at)) {
             (1, Some(Ok(400))) => Ok("400, one record".to_owned()),
             (count, answer) => Err(format!("{count} records, answered {answer:?}")),
         };
         rows.push(row(format!("a failed handshake is told as {reason}"), found));
     }
     rows.push(event(registry, "request.finished", kept));
+    rows.push(event(registry, "security.endpoint.unknown", kept));
     rows.push(event(registry, "security.tls.handshake_failed", kept));
     rows.push(resource(registry, kept));
     rows.push(verdict(kept));
@@ -110,15 +115,32 @@ fn passed(
         .first()
         .and_then(|log| log.trace)
         .map(|trace| String::from_utf8_lossy(&trace.hex()).into_owned());
+    let trace = records.first().and_then(|log| log.trace);
+    let spans = kept.spans.iter().filter(|span| Some(span.trace) == trace && span.parent.is_none()).count();
     let found = match (records.as_slice(), answer, id, handed) {
-        ([_], Some(Ok(status)), Some(id), Some(handed)) if *status == wanted && handed.contains(&id) => {
-            Ok(format!("{wanted}, one record, in the trace that nginx began"))
+        ([_], Some(Ok(status)), Some(id), Some(handed))
+            if *status == wanted && handed.contains(&id) && spans == 1 =>
+        {
+            Ok(format!("{wanted}, one record and its span, in the trace that nginx began"))
         }
-        (records, answer, id, handed) => {
-            Err(format!("{} records, answered {answer:?}, trace {id:?}, handed on {handed:?}", records.len()))
-        }
+        (records, answer, id, handed) => Err(format!(
+            "{} records, {spans} spans, answered {answer:?}, trace {id:?}, handed on {handed:?}",
+            records.len()
+        )),
     };
     row(format!("GET {path} leaves request.finished in the trace that the service got"), found)
+}
+
+/// What no service was asked for is told as unknown, and is the only one.
+fn unknown(answer: Option<&Result<u16, String>>, kept: &Kept) -> Row {
+    let records: Vec<_> = kept.logs.iter().filter(|log| log.event == "security.endpoint.unknown").collect();
+    let found = match (records.as_slice(), answer) {
+        ([log], Some(Ok(404))) if log.attributes.get("url.path").is_some_and(|path| path == UNKNOWN) => {
+            Ok("404, one record".to_owned())
+        }
+        (records, answer) => Err(format!("{} records, answered {answer:?}", records.len())),
+    };
+    row(format!("GET {UNKNOWN}, which nginx has no service for, is told as an unknown endpoint"), found)
 }
 
 fn configuration(folder: &Path, port: u16, upstream: u16) -> String {
@@ -132,9 +154,12 @@ fn configuration(folder: &Path, port: u16, upstream: u16) -> String {
          server {{\n    listen 127.0.0.1:{port} ssl;\n\
          ssl_certificate {folder}/server.pem;\n    ssl_certificate_key {folder}/server.key;\n\
          ssl_client_certificate {folder}/ca.pem;\n    ssl_verify_client on;\n\
-         access_log {folder}/threadline.json threadline if=$threadline_request;\n\
-         access_log {folder}/threadline-tls.json threadline_tls if=$threadline_tls;\n\
-         location / {{\n      proxy_pass http://127.0.0.1:{upstream};\n\
+         access_log {folder}/{LINES} threadline if=$threadline_request;\n\
+         access_log {folder}/{LINES} threadline_span if=$threadline_request;\n\
+         access_log {folder}/{LINES} threadline_unknown if=$threadline_unknown;\n\
+         access_log {folder}/{LINES} threadline_tls if=$threadline_tls;\n\
+         location = {UNKNOWN} {{ return 404; }}\n\
+         location / {{\n      set $threadline_route \"/{{what}}\";\n      proxy_pass http://127.0.0.1:{upstream};\n\
          proxy_set_header traceparent $threadline_traceparent;\n      proxy_set_header tracestate \"\";\n\
          proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n    }}\n  }}\n}}\n"
     )

@@ -17,7 +17,7 @@ fn check(sample: Sample, installed: Option<&str>) {
     let rows = match sample {
         Sample::Python | Sample::Node => 14,
         Sample::Go | Sample::Java => 10,
-        Sample::Nginx => 11,
+        Sample::Nginx => 13,
     };
     assert_eq!(report.rows.len(), rows);
     assert_eq!(report.folder, None, "a temporary folder is gone when nothing is missing");

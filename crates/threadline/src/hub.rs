@@ -179,7 +179,7 @@ pub fn start(settings: Settings, components: Components) -> Result<Hub, StartErr
     // Before detection: what it finds from now on is seen.
     let incidents = Incidents::start(&settings, &store, &env, &gatekeeper).map_err(StartError::Threads)?;
     let notifier = tell(&settings, &incidents, &store, &env, &gatekeeper);
-    let detection = Detection::start(&settings, &store, &env).map_err(StartError::Threads)?;
+    let detection = Detection::start(&settings, &store, &env, &gatekeeper).map_err(StartError::Threads)?;
 
     let stopping = Arc::new(AtomicBool::new(false));
     let clock = Arc::clone(&env.clock);

@@ -97,7 +97,8 @@ impl<'a> Assembly<'a> {
             _ => None,
         };
         let has = |wanted: Slot| self.look(wanted).is_some();
-        if !has(Slot::Time) || !(has(Slot::End) || has(Slot::Duration)) {
+        // Two of start, end and duration: a proxy that writes a line at the end knows its start by the duration only.
+        if [Slot::Time, Slot::End, Slot::Duration].into_iter().filter(|slot| has(*slot)).count() < 2 {
             return None;
         }
         // A log may tell a duration too; only a span tells its name or its end.
@@ -133,7 +134,8 @@ impl<'a> Assembly<'a> {
 
     fn span(&mut self, trace_id: TraceId, span_id: SpanId) -> SpanView<'a> {
         self.taken &= !(1 << Slot::Trace as u32 | 1 << Slot::Span as u32);
-        let start_time_unix_nano = self.time(Slot::Time);
+        let timed = self.look(Slot::Time).is_some();
+        let mut start_time_unix_nano = self.time(Slot::Time);
         let duration = self.read(Slot::Duration, |value, unit| match value {
             Value::Int(int) => time::from_int(int, unit),
             Value::Double(double) => time::from_double(double, unit),
@@ -145,6 +147,9 @@ impl<'a> Assembly<'a> {
         } else {
             start_time_unix_nano.wrapping_add_signed(duration.unwrap_or(0))
         };
+        if !timed {
+            start_time_unix_nano = end_time_unix_nano.wrapping_sub_signed(duration.unwrap_or(0));
+        }
         let parent_span_id = self.read(Slot::Parent, |value, _| hex(value).and_then(SpanId::from_hex));
         let name = self.text(Slot::Name).unwrap_or_default();
         let kind = self.read(Slot::Kind, |value, _| named(value, "SPAN_KIND_", &KINDS)).unwrap_or(0);

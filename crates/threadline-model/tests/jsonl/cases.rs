@@ -82,6 +82,13 @@ fn lines_become_records() {
             "SPAN=GET start=1674981729000000000 end=1674981729001500000 kind=2 status=2 message=no \
              trace=e8a3352051e85c13136b27945b8cab5b span=dea06c5b784cbd1d parent=aea06c5b784cbd1d",
         ),
+        // A span by its end and duration, as proxies write it.
+        (
+            "",
+            r#"{"end_time":1674981729.123,"duration_s":0.023,"name":"GET /orders/{id}","trace_id":"e8a3352051e85c13136b27945b8cab5b","span_id":"dea06c5b784cbd1d"}"#,
+            "SPAN=GET /orders/{id} start=1674981729100000000 end=1674981729123000000 \
+             trace=e8a3352051e85c13136b27945b8cab5b span=dea06c5b784cbd1d",
+        ),
         // --map
         (
             "time_ms=when,body=what,service=who,resource.team=owner,url.path=path,ignore=tmp,trace=rid",

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -12,6 +13,7 @@ use serde_json::Value;
 use threadline_model::builder::RecordLimits;
 use threadline_model::jsonl::Mapping;
 use threadline_store::{Env, Store};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::access::HubArgs;
 use super::args::SettingArgs;
@@ -23,6 +25,8 @@ use crate::import::{self, LineFormat, Options};
 
 /// The port of OTLP over HTTP where none is told.
 const DEFAULT_PORT: u16 = 4318;
+/// How long a follower's request is tried again before it is tried anew, with what is told.
+const FOLLOW_PATIENCE: Duration = Duration::from_secs(2);
 /// A request with records is answered within this time.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -51,6 +55,12 @@ pub(super) struct Import {
     /// Write into this data folder instead; no hub may run on it.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Follow the files as they grow, through rotations and while the hub is away, until Ctrl-C or SIGTERM.
+    #[arg(long, conflicts_with = "data")]
+    follow: bool,
+    /// Where to keep what was sent of the files, so that the next `--follow` goes on there.
+    #[arg(long, value_name = "FILE", requires = "follow")]
+    state: Option<PathBuf>,
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
@@ -84,12 +94,29 @@ impl Import {
             line_bytes_max: settings.record_bytes_max,
             workers: usize::from(self.workers),
         };
+        if self.follow && options.files.iter().any(|file| file.as_os_str() == "-") {
+            return Err(Failure::Usage(
+                "--follow: standard input ends by itself; leave --follow away".to_owned(),
+            ));
+        }
         let mut store = None;
         let (summary, took, outcome) = match &self.data {
             None => {
                 let address = self.otlp.map_or_else(|| otlp_address(&self.hub), Ok)?;
                 let access = self.hub.access(Some(REPLY_TIMEOUT))?;
-                import::run(&options, &HubSink::new(&address, access.agent, access.authorization))
+                let sink = HubSink::new(&address, access.agent, access.authorization);
+                if self.follow {
+                    let tell = |text: &str| eprintln!("{}", printable(text));
+                    import::follow::follow(
+                        &options,
+                        self.state.as_deref(),
+                        &sink.patient(FOLLOW_PATIENCE),
+                        until_asked()?,
+                        &tell,
+                    )
+                } else {
+                    import::run(&options, &sink)
+                }
             }
             Some(data) => {
                 let env = Env::local();
@@ -113,6 +140,30 @@ impl Import {
             Err(SinkError::Failed(detail) | SinkError::Refused(detail)) => Err(Failure::Failed(detail)),
         }
     }
+}
+
+/// Set by Ctrl-C and SIGTERM; a second one ends the process.
+fn until_asked() -> Result<&'static AtomicBool, Failure> {
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _in_runtime = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if ASKED.swap(true, Ordering::Relaxed) {
+                    std::process::exit(130);
+                }
+            }
+        });
+    })?;
+    Ok(&ASKED)
 }
 
 /// Asks a hub where it takes OTLP over HTTP. A token that may only send may not ask: then it is the usual port.

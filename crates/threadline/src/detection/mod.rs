@@ -23,6 +23,7 @@ use threadline_detect::baseline::Counters;
 use threadline_detect::engine::Stats;
 use threadline_store::{Env, Store};
 
+use crate::contract::Gatekeeper;
 use crate::settings::Settings;
 pub(crate) use backtest::{Backtest, backtest, json_of};
 pub(crate) use rules::{Loaded, compile, compile_with, pack, read_files};
@@ -99,13 +100,19 @@ impl Detection {
     ///
     /// # Errors
     /// When the system gives no thread. Rules that are broken are on the board, and keep no other from being used.
-    pub(crate) fn start(settings: &Settings, store: &Store, env: &Env) -> std::io::Result<Detection> {
+    pub(crate) fn start(
+        settings: &Settings,
+        store: &Store,
+        env: &Env,
+        gatekeeper: &Gatekeeper,
+    ) -> std::io::Result<Detection> {
         let board = Board::default();
         let stopping = Arc::new(AtomicBool::new(false));
         let mut detection = Detection { board: board.clone(), stopping: Arc::clone(&stopping), thread: None };
         if settings.detection {
             let (settings, store, env) = (settings.clone(), store.clone(), env.clone());
-            let run = move || runner::Runner::open(&settings, store, env, board, stopping).run();
+            let gatekeeper = gatekeeper.clone();
+            let run = move || runner::Runner::open(&settings, store, env, gatekeeper, board, stopping).run();
             let thread = std::thread::Builder::new().name("threadline-detect".to_owned()).spawn(run)?;
             detection.thread = Some(thread);
         }

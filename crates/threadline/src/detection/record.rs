@@ -7,13 +7,13 @@ use threadline_detect::baseline::{Anomaly, Phase, Severity};
 use threadline_detect::finding::{AttributeValue, EVENT_NAME, Finding, ID_KEY, SERVICE};
 use threadline_detect::sigma::rule::Level;
 use threadline_model::columns::Batch;
-use threadline_model::inspect::Unchecked;
 use threadline_model::record::Attribute;
 use threadline_model::schema::Table;
 use threadline_model::value::{Value, member};
 use threadline_store::{BatchId, Store, StoreError, TailBatch};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use crate::contract::Gatekeeper;
 use crate::own;
 
 /// Records looked through at once.
@@ -118,8 +118,14 @@ impl Record {
         Record { id: BatchId(id), severity: level.severity_number(), time_us: now_us, body, attributes }
     }
 
-    /// The batch that holds it.
-    pub(super) fn batch(&self, store: &Store, now_us: i64) -> Result<Option<RecordBatch>, ArrowError> {
+    /// The batch that holds it, checked and masked as all records are.
+    pub(super) fn batch(
+        &self,
+        store: &Store,
+        gatekeeper: &Gatekeeper,
+        environment: &str,
+        now_us: i64,
+    ) -> Result<Option<RecordBatch>, ArrowError> {
         let attributes: Vec<Attribute<'_>> =
             self.attributes.iter().map(|(key, value)| (key.as_str(), view(value))).collect();
         let record = own::Record {
@@ -129,8 +135,8 @@ impl Record {
             body: &self.body,
             attributes: &attributes,
         };
-        let source = own::Source { scope: "threadline.detection", environment: "" };
-        own::batch(store, source, now_us, &mut Unchecked, &[record])
+        let source = own::Source { scope: "threadline.detection", environment };
+        own::batch(store, source, now_us, gatekeeper.inspector().as_mut(), &[record])
     }
 }
 
@@ -187,7 +193,7 @@ mod tests {
             let now_us = env.clock.now_us();
             let record =
                 Record { id: BatchId(id), severity: 17, time_us: now_us, body: String::new(), attributes };
-            let batch = record.batch(&store, now_us).unwrap().unwrap();
+            let batch = record.batch(&store, &Gatekeeper::default(), "", now_us).unwrap().unwrap();
             store.append_wait(Append { table: Table::Logs, id: record.id, batch }).unwrap();
             seqs.push(store.stats().last_seq);
         }

@@ -17,6 +17,7 @@ use super::checkpoint::{self, Kept};
 use super::record::{self, Record};
 use super::rules::{compile, load, pack, states};
 use super::{Board, observe};
+use crate::contract::Gatekeeper;
 use crate::door::watch::Watched;
 use crate::files::yaml_paths;
 use crate::settings::Settings;
@@ -46,6 +47,9 @@ const RISKS_MAX: usize = 50;
 pub(super) struct Runner {
     store: Store,
     env: Env,
+    gatekeeper: Gatekeeper,
+    /// What environment findings are of.
+    environment: String,
     board: Board,
     data: PathBuf,
     builtin: bool,
@@ -102,6 +106,7 @@ impl Runner {
         settings: &Settings,
         store: Store,
         env: Env,
+        gatekeeper: Gatekeeper,
         board: Board,
         stopping: Arc<AtomicBool>,
     ) -> Runner {
@@ -163,6 +168,8 @@ impl Runner {
         Runner {
             store,
             env,
+            gatekeeper,
+            environment: settings.environment.clone(),
             board,
             data,
             builtin,
@@ -277,7 +284,8 @@ impl Runner {
     /// Keeps a record; while the store takes nothing, detection waits.
     fn append(&mut self, record: &Record) {
         loop {
-            let refused = match record.batch(&self.store, self.env.clock.now_us()) {
+            let now_us = self.env.clock.now_us();
+            let refused = match record.batch(&self.store, &self.gatekeeper, &self.environment, now_us) {
                 Ok(Some(batch)) => {
                     self.store.append_wait(Append { table: Table::Logs, id: record.id, batch }).err()
                 }

@@ -10,6 +10,7 @@
 //! different chunks may arrive in another order than they stand in the file.
 
 mod encode;
+pub mod follow;
 pub mod input;
 pub(crate) mod otlp_lines;
 pub mod progress;

@@ -72,6 +72,7 @@ pub struct HubSink {
     agent: ureq::Agent,
     base: String,
     authorization: Option<String>,
+    patience: Duration,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -98,7 +99,13 @@ impl HubSink {
     /// A hub by its OTLP/HTTP address such as `http://127.0.0.1:4318`, the client that speaks to it, and the value of
     /// the header `Authorization`.
     pub fn new(base: &str, agent: ureq::Agent, authorization: Option<String>) -> Self {
-        Self { agent, base: base.trim_end_matches('/').to_owned(), authorization }
+        Self { agent, base: base.trim_end_matches('/').to_owned(), authorization, patience: PATIENCE }
+    }
+
+    /// The same, giving up after this time where the caller tries again himself.
+    #[must_use]
+    pub fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     fn attempt(&self, payload: &Payload) -> Result<Attempt, SinkError> {
@@ -168,18 +175,21 @@ fn printable(body: &[u8]) -> String {
 
 impl Sink for HubSink {
     fn send(&self, payload: &Payload) -> Result<Taken, SinkError> {
-        patiently(|| self.attempt(payload))
+        patiently(self.patience, || self.attempt(payload))
     }
 }
 
-fn patiently(mut attempt: impl FnMut() -> Result<Attempt, SinkError>) -> Result<Taken, SinkError> {
+fn patiently(
+    patience: Duration,
+    mut attempt: impl FnMut() -> Result<Attempt, SinkError>,
+) -> Result<Taken, SinkError> {
     let started = Instant::now();
     let mut pause = PAUSE_FIRST;
     loop {
         match attempt()? {
             Attempt::Done(taken) => return Ok(taken),
-            Attempt::Again { reason, .. } if started.elapsed() > PATIENCE => {
-                return Err(SinkError::Failed(format!("gave up after {} s: {reason}", PATIENCE.as_secs())));
+            Attempt::Again { reason, .. } if started.elapsed() > patience => {
+                return Err(SinkError::Failed(format!("gave up after {} s: {reason}", patience.as_secs())));
             }
             Attempt::Again { after, .. } => {
                 std::thread::sleep(after.unwrap_or(pause).min(PAUSE_MAX));
@@ -235,7 +245,7 @@ impl DataSink {
 impl Sink for DataSink {
     fn send(&self, payload: &Payload) -> Result<Taken, SinkError> {
         let (append, taken) = self.append(payload)?;
-        patiently(|| match self.store.append_wait(append.clone()) {
+        patiently(PATIENCE, || match self.store.append_wait(append.clone()) {
             Ok(ack) => {
                 let duplicates = if ack.duplicate { taken.accepted } else { 0 };
                 Ok(Attempt::Done(Taken { duplicates, ..taken.clone() }))
