@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::access::HubArgs;
 use super::args::SettingArgs;
 use super::failure::Failure;
+use super::output::printable;
 use super::source::{Source, decode};
 use crate::contract::Gatekeeper;
 use crate::import::sink::{DataSink, HubSink, SinkError};
