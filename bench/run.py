@@ -247,12 +247,25 @@ def ask_all(run, name, engines, found_truth):
                 note_reply(run, name, query, engine.engine, number, reply, one, found_truth)
                 if number and "cpu_s" in reply:
                     one["others"].append(noise.share(reply["cpu_s"]))
+    in_a_row(run, name, engines, figures)
     for one in (one for engines_of in figures.values() for one in engines_of.values()):
         if one["walls"]:
             one["wall_ms"], one["cpu_ms"] = statistics.median(one["walls"]), statistics.median(one["cpus"])
             others = [share for share in one.pop("others") if share is not None]
             one["others"] = round(statistics.mean(others), 2) if others else None
     return figures
+
+
+def in_a_row(run, name, engines, figures):
+    """Each engine is asked the same thing several times before the next is: the processor's caches are its own."""
+    say(f"{name}: queries, the same one in a row")
+    for query, found in figures.items():
+        for engine in engines:
+            if engine.engine in found and "wrong" not in found[engine.engine]:
+                replies = [engine.ask(query) for _ in range(run.rounds + 1)][1:]
+                cpus = [reply["cpu_s"] * 1e3 for reply in replies if "cpu_s" in reply]
+                if cpus:
+                    found[engine.engine]["row_cpu_ms"] = round(statistics.median(cpus), 3)
 
 
 def note_reply(run, name, query, engine, number, reply, one, found_truth):
