@@ -245,7 +245,7 @@ impl Core {
         let state = self.memory.state();
         let now = self.env.clock.monotonic();
         let Some(since) = state.since() else { return false };
-        let bytes_max = self.options.seal_bytes.min(self.options.memory_bytes_max / 3);
+        let bytes_max = self.options.seal_bytes.min(self.options.memory_bytes_max / 2);
         let due = state.bytes() >= bytes_max
             || state.row_count() >= self.options.seal_rows
             || now.saturating_sub(since) >= self.options.seal_after;

@@ -87,7 +87,7 @@ impl Default for Options {
             commit_bytes: 1 << 20,
             commit_delay: Duration::from_millis(2),
             relaxed: false,
-            memory_bytes_max: 128 << 20,
+            memory_bytes_max: 96 << 20,
             seal_bytes: 48 << 20,
             seal_rows: 100_000,
             seal_after: Duration::from_secs(30),

@@ -141,7 +141,7 @@ settings! {
     /// Origins that browsers may send OTLP from: empty for none, `*` for any.
     cors_origins: Words(Vec<String>) = Vec::new();
     /// Memory for rows that are not sealed yet. Beyond it senders are asked to come back.
-    memory_bytes_max: Bytes(usize) = 128 << 20;
+    memory_bytes_max: Bytes(usize) = 96 << 20;
     /// Memory for footers and index blocks of sealed files that were read and may be wanted again.
     cache_bytes_max: Bytes(usize) = 96 << 20;
     /// Free disk below which senders are asked to come back. Queries go on.
