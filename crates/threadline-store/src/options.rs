@@ -100,7 +100,7 @@ impl Default for Options {
             maintenance_cpu_share: 0.25,
             retention: Vec::new(),
             sealed_bytes_max: None,
-            cache_bytes_max: 96 << 20,
+            cache_bytes_max: 256 << 20,
             elide_ids: true,
             threads: true,
         }

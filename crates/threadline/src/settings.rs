@@ -143,7 +143,7 @@ settings! {
     /// Memory for rows that are not sealed yet. Beyond it senders are asked to come back.
     memory_bytes_max: Bytes(usize) = 96 << 20;
     /// Memory for footers and index blocks of sealed files that were read and may be wanted again.
-    cache_bytes_max: Bytes(usize) = 96 << 20;
+    cache_bytes_max: Bytes(usize) = 256 << 20;
     /// Free disk below which senders are asked to come back. Queries go on.
     disk_free_bytes_min: Bytes(u64) = 1 << 30;
     /// How long a query may run.
