@@ -116,6 +116,11 @@ fn routed(incident: &Value, told: &[Told]) -> Vec<String> {
     }
     let others: BTreeSet<&str> = of_it().map(|told| told.receiver).filter(|at| *at != right).collect();
     wrong.extend(others.iter().map(|at| format!("`{at}` was told, which is for `{right}`")));
+    let page = format!("/incidents/{}", number(incident, "id"));
+    let elsewhere = of_it().filter(|told| !told.url.ends_with(&page));
+    wrong.extend(
+        elsewhere.map(|told| format!("`{}` was sent to `{}`, which is not its page", told.receiver, told.url)),
+    );
     wrong
 }
 
@@ -147,7 +152,8 @@ mod tests {
     }
 
     fn told(incident: u64, receiver: &'static str) -> Told {
-        Told { incident, receiver, what: "incident.trigger".to_owned() }
+        let url = format!("https://localhost:1/incidents/{incident}");
+        Told { incident, receiver, what: "incident.trigger".to_owned(), title: String::new(), url }
     }
 
     #[test]
@@ -183,6 +189,9 @@ mod tests {
             let wrong = of(&first, told).join("; ");
             assert!(wrong.contains(want), "{want}: {wrong}");
         }
+        let lost = Told { url: "https://localhost:1/incidents/11".to_owned(), ..right[0].clone() };
+        let wrong = of(&good, &[lost, right[1].clone(), right[2].clone()]).join("; ");
+        assert!(wrong.contains("which is not its page"), "{wrong}");
         let twice = [good.clone(), incident(9, attacks[0], "high", "shop", &["edge", "orders"])];
         let wrong = faults(&twice, &[told(1, "pager"), told(9, "pager")], &attacks[..1], &SERVICES).join("; ");
         assert!(wrong.contains("has become 2 incidents"), "{wrong}");

@@ -12,7 +12,7 @@ use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Result;
 
@@ -50,6 +50,9 @@ pub(crate) struct Told {
     pub(crate) incident: u64,
     /// `incident.trigger`, `incident.resolve`, …
     pub(crate) what: String,
+    pub(crate) title: String,
+    /// Address of the incident's page.
+    pub(crate) url: String,
 }
 
 /// The receivers, on one port.
@@ -134,6 +137,19 @@ receivers:
         self.heard().told.values().cloned().collect()
     }
 
+    /// Writes what it was told to `notices.ndjson`, a line each.
+    pub(crate) fn write_notices(&self, folder: &Path) -> Result<()> {
+        let line = |told: Told| {
+            let Told { receiver, incident, what, title, url } = told;
+            json!({"receiver": receiver, "type": what, "incident": incident, "title": title, "url": url})
+                .to_string()
+                + "\n"
+        };
+        let path = folder.join("notices.ndjson");
+        let text: String = self.told().into_iter().map(line).collect();
+        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
     /// Messages that somebody else must have written.
     pub(crate) fn forged(&self) -> u64 {
         self.heard().forged
@@ -169,10 +185,11 @@ fn hear(
     let field =
         |from: &Value, name: &str| from.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let incident = data.get("incident").and_then(Value::as_u64).unwrap_or(0);
-    let told = Told { receiver, incident, what: field(&message, "type") };
+    let (title, url) = (field(&data, "title"), field(&data, "url"));
+    let told = Told { receiver, incident, what: field(&message, "type"), title, url };
     let place = (receiver, id.to_owned());
     if !heard.told.contains_key(&place) && told.what == "incident.trigger" {
-        println!("\r{receiver:>12} is told: {}", field(&data, "title"));
+        println!("\r{receiver:>12} is told: {}, {}", told.title, told.url);
     }
     heard.told.insert(place, told);
     StatusCode::NO_CONTENT

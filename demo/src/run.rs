@@ -248,6 +248,7 @@ async fn in_folder(options: &Options, folder: &Path, secret: Vec<u8>, mut asked:
     };
     let reported = report::report(&hub, &sent, &receiver).await;
     faults.extend(hub.child.stop());
+    receiver.write_notices(folder)?;
     reported?;
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
 }

@@ -1,8 +1,10 @@
 //! `cargo xtask demo`: builds the hub and the fleet (`demo/`), and lets the fleet run over it.
 
+use std::io::ErrorKind;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::hub::{self, Profile};
 use crate::{Result, packages, run, tools, web};
@@ -10,15 +12,42 @@ use crate::{Result, packages, run, tools, web};
 /// The binary of the demo, unless `--dev` asks for the quickly built one.
 const PROFILE: Profile = Profile::Release;
 
+/// How the tests run it.
+const TEST: &[&str] = &["--for", "30s", "--dev"];
+/// A file that a test's run has in its folder when all was well, and no other run.
+const WHOLE: &str = "whole";
+/// How old a run may be to be looked at again.
+const KEPT: Duration = Duration::from_secs(30 * 60);
+
 /// Runs the command. The fleet takes this process's place, so that Ctrl-C is for it alone, and the prompt comes when it is done.
 pub(crate) fn run(options: &[&str]) -> Result<()> {
     let error = fleet(options)?.exec();
     Err(format!("the fleet could not be started: {error}"))
 }
 
-/// Runs it as a step of the tests.
-pub(crate) fn test(options: &[&str]) -> Result<()> {
-    run::show(&mut fleet(options)?)
+/// Runs it as a step of the tests. The folder that it wrote is kept until the next time.
+pub(crate) fn test() -> Result<PathBuf> {
+    let folder = kept();
+    let wrong = |error: std::io::Error| format!("{}: {error}", folder.display());
+    match std::fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(wrong(error)),
+        _ => {}
+    }
+    run::show(fleet(TEST)?.arg("--folder").arg(&folder))?;
+    std::fs::write(folder.join(WHOLE), "").map_err(wrong)?;
+    Ok(folder)
+}
+
+/// The folder of a run as a test: of the last one, if it has just been and was under this hub, else of one that is made now.
+pub(crate) fn tested(hub: &Path) -> Result<PathBuf> {
+    let modified = |path: &Path| std::fs::metadata(path).and_then(|found| found.modified()).ok();
+    let ended = modified(&kept().join(WHOLE));
+    let is_young = ended.and_then(|ended| ended.elapsed().ok()).is_some_and(|age| age < KEPT);
+    if is_young && ended >= modified(hub) { Ok(kept()) } else { test() }
+}
+
+fn kept() -> PathBuf {
+    tools::target().join("fleet-run")
 }
 
 /// Builds everything; the command that runs the fleet.

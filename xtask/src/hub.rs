@@ -79,26 +79,17 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// Starts a hub on a data folder and waits until it says that it is healthy. It keeps no record of queries: what is
-    /// shown and compared is what was loaded.
+    /// Starts a hub on a data folder and waits until it says that it is healthy. It keeps no record of itself: what is
+    /// compared is what was loaded.
     pub(crate) fn start(binary: &Path, data: &Path, addresses: Addresses, log: &Path) -> Result<Hub> {
-        Self::started(binary, data, addresses, log, false)
-    }
-
-    /// The same, with records of queries.
-    pub(crate) fn start_audited(binary: &Path, data: &Path, addresses: Addresses, log: &Path) -> Result<Hub> {
-        Self::started(binary, data, addresses, log, true)
-    }
-
-    fn started(binary: &Path, data: &Path, addresses: Addresses, log: &Path, audited: bool) -> Result<Hub> {
         let log_file = std::fs::File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
         let mut command = Command::new(binary);
         command
             .arg("serve")
             .env("THREADLINE_DATA_DIR", data)
-            .env("THREADLINE_AUDIT_QUERIES", audited.to_string())
-            .env("THREADLINE_DETECTION", audited.to_string())
-            .env("THREADLINE_RECORD_LIFECYCLE", audited.to_string())
+            .env("THREADLINE_AUDIT_QUERIES", "false")
+            .env("THREADLINE_DETECTION", "false")
+            .env("THREADLINE_RECORD_LIFECYCLE", "false")
             .env("THREADLINE_OTLP_GRPC_ADDRESS", addresses.grpc.to_string())
             .env("THREADLINE_OTLP_HTTP_ADDRESS", addresses.http.to_string())
             .env("THREADLINE_API_ADDRESS", addresses.api.to_string())

@@ -374,7 +374,7 @@ fn sigma_rules(_: &Options) -> Result<Counts> {
 }
 
 fn demo_fleet(_: &Options) -> Result<Counts> {
-    demo::test(&["--for", "30s", "--dev"]).map(|()| ONE)
+    demo::test().map(|_| ONE)
 }
 
 /// Licences, advisories, bans. cargo-deny is no part of Rust and takes minutes to build, so it is used where it is.

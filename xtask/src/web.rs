@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::hub::{Addresses, Hub, Profile};
-use crate::{Result, compare, hub, packages, run, tools};
+use crate::hub::Profile;
+use crate::{Result, compare, demo, hub, packages, run, tools};
 
 /// Where the hash of the sources stands that `web/dist` was built from.
 const BUILT_FROM: &str = ".built-from";
@@ -42,23 +42,21 @@ pub(crate) fn check() -> Result<u64> {
     Ok(3)
 }
 
-/// Runs the browser tests against a hub with a day of data; each line they write goes to `each`.
+/// Runs the browser tests over a day of data and a run of the fleet; each line they write goes to `each`.
 pub(crate) fn browse(each: &mut dyn FnMut(&str)) -> Result<()> {
     let chromium = packages::chromium()?;
     build()?;
     let binary = hub::build(Profile::Dev)?;
+    let fleet = demo::tested(&binary)?;
     let scratch = compare::Scratch::new("browser")?;
-    let addresses = Addresses::free()?;
-    let hub = Hub::start_audited(&binary, &scratch.0.join("data"), addresses, &scratch.0.join("hub.log"))?;
     let (logs, spans) = compare::data(&scratch.0)?;
-    let url = hub.addresses.url();
-    run::show(Command::new(&binary).arg("import").args([logs, spans]).args(["--hub", &url]))?;
+    let day = std::env::join_paths([logs, spans]).map_err(|error| format!("the day's files: {error}"))?;
     let mut node = Command::new("node");
     node.current_dir(folder())
         .arg("tests/browser/run.mjs")
-        .env("THREADLINE_HUB", &url)
-        .env("THREADLINE_OTLP", format!("http://{}", hub.addresses.http))
         .env("THREADLINE_BINARY", &binary)
+        .env("THREADLINE_FLEET", fleet)
+        .env("THREADLINE_DAY", day)
         .env("THREADLINE_CHROMIUM", chromium)
         .env("THREADLINE_SCREENS", tools::target().join("web-screens"));
     run::watch(&mut node, BROWSER_LIMIT, each)

@@ -12,6 +12,8 @@ const STRETCH_ROWS_MAX = 1_000;
 /** Of a stretch that cannot be cut, since all its rows have the same microsecond, so many are read at once. */
 const PAGE_ROWS = 5_000;
 const STRETCHES_KEPT = 40;
+/** So many rows further on are fetched while somebody scrolls. */
+const AHEAD_ROWS = 200;
 const AT_ONCE = 2;
 
 export interface Question {
@@ -182,11 +184,22 @@ export class RowSource {
     return (stretch.rows ?? stretch.first)?.[index - stretch.index];
   }
 
-  /** Says what is looked at; what is missing of it is fetched, and nothing else any more. */
+  /**
+   * Says what is looked at; what is missing of it is fetched, and nothing else any more. But while somebody scrolls on, what
+   * comes next is fetched before it is in sight.
+   */
   look(from: number, to: number): void {
+    const by = from - this.looked[0];
     this.looked = [from, to];
     this.wanted = [];
     if (!this.settled) return;
+    this.want(from, to);
+    if (by > 0 && by < AHEAD_ROWS) this.want(to, to + AHEAD_ROWS);
+    if (by < 0 && by > -AHEAD_ROWS) this.want(Math.max(0, from - AHEAD_ROWS), from);
+    this.pump();
+  }
+
+  private want(from: number, to: number): void {
     let index = Math.max(from, this.head.length);
     while (index < to) {
       const stretch = this.find(index);
@@ -196,7 +209,6 @@ export class RowSource {
       if (!here && !stretch.busy && !stretch.failed) this.wanted.push(stretch);
       index = end;
     }
-    this.pump();
   }
 
   private pump(): void {

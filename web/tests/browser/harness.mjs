@@ -3,8 +3,10 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { own, stop } from './hubs.mjs';
 
-export const hub = process.env.THREADLINE_HUB ?? 'http://127.0.0.1:7311';
+/** The hub of tests that name no other. */
+export const hub = own.url;
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 export const screens = process.env.THREADLINE_SCREENS ?? 'screens';
 
@@ -51,7 +53,12 @@ export function same(got, want, what) {
 }
 
 export function timing(what, ms) {
-  timings.push(`${what.padEnd(56)} ${ms.toFixed(0).padStart(6)} ms`);
+  figure(what, ms, 'ms');
+}
+
+/** Tells a figure at the end. */
+export function figure(what, value, unit) {
+  timings.push(`${what.padEnd(64)} ${value.toFixed(0).padStart(6)} ${unit}`);
 }
 
 export async function shot(page, name) {
@@ -86,6 +93,35 @@ export async function looks(page, name) {
   return wrong;
 }
 
+/** An answer of a hub in JSON. */
+export async function json(path, at = hub) {
+  const response = await fetch(at + path);
+  check(response.ok, `${path}: ${response.status}`);
+  return response.json();
+}
+
+/** Rows of an answer of a hub. */
+export async function rows(path, at = hub) {
+  const response = await fetch(at + path);
+  check(response.ok, `${path}: ${response.status}`);
+  return (await response.text()).split('\n').filter(Boolean).map((line) => JSON.parse(line));
+}
+
+/** A page as a test: what is waited for is drawn, without a fault, and axe finds nothing. */
+export function place(name, path, ready, at = hub) {
+  return test(`page ${name}: drawn, no fault, axe finds nothing`, async () => {
+    const page = await open(path, { at });
+    await page.waitForSelector(ready, { timeout: 15_000, state: 'attached' });
+    await page.waitForLoadState('networkidle', { timeout: 3_000 }).catch(() => undefined);
+    await page.evaluate(() => document.fonts.ready);
+    const wrong = await looks(page, name);
+    wrong.push(...page.faults);
+    page.faults.length = 0;
+    await close(page);
+    check(wrong.length === 0, wrong.join('\n'));
+  });
+}
+
 /** Runs a test. */
 export async function test(name, body) {
   if (only.length > 0 && !only.some((word) => name.includes(word))) return;
@@ -102,7 +138,8 @@ export async function test(name, body) {
 
 export async function finish() {
   await browser.close();
-  if (timings.length > 0) console.log(`\ntimings, reported and not judged:\n${timings.join('\n')}`);
+  await stop();
+  if (timings.length > 0) console.log(`\nfigures, reported and not judged:\n${timings.join('\n')}`);
   console.log(`screens are in ${screens}`);
   console.log(`test result: ${counts.failed === 0 ? 'ok' : 'FAILED'}. ${counts.passed} passed; ${counts.failed} failed; 0 ignored; 0 measured; 0 filtered out`);
   process.exitCode = counts.failed === 0 ? 0 : 1;

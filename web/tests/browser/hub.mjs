@@ -1,11 +1,21 @@
-// Hubs of a test's own, for what the one that all tests share cannot show: tokens, quarantine, rules of its own.
+// Hubs: each is a process with a folder and ports of its own, and ends when we do.
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-const binary = process.env.THREADLINE_BINARY ?? '../target/debug/threadline';
+export const binary = process.env.THREADLINE_BINARY ?? '../target/debug/threadline';
+
+/** Those that run: none outlives us, however we end. */
+const running = new Map();
+process.on('exit', () => {
+  for (const [child, folder] of running) {
+    child.kill('SIGKILL');
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
 
 function freePort() {
   return new Promise((done, failed) => {
@@ -17,10 +27,11 @@ function freePort() {
   });
 }
 
-/** Starts a hub with an empty folder; settings as in the environment, without `THREADLINE_`. */
-export async function start(settings = {}) {
+/** Starts a hub with an empty folder, or with a copy of another's data; settings as in the environment, without `THREADLINE_`. */
+export async function start(settings = {}, from) {
   const folder = mkdtempSync(join(tmpdir(), 'threadline-page-'));
   const data = join(folder, 'data');
+  if (from) cpSync(from, data, { recursive: true });
   const [api, http, grpc] = [await freePort(), await freePort(), await freePort()];
   const env = {
     ...process.env,
@@ -31,6 +42,7 @@ export async function start(settings = {}) {
     ...Object.fromEntries(Object.entries(settings).map(([name, value]) => [`THREADLINE_${name}`, value])),
   };
   const child = spawn(binary, ['serve'], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  running.set(child, folder);
   let said = '';
   let ended;
   child.stdout.on('data', (text) => (said += text));
@@ -48,6 +60,7 @@ export async function start(settings = {}) {
       const over = ended === undefined ? new Promise((done) => child.on('exit', done)) : undefined;
       child.kill('SIGTERM');
       await over;
+      running.delete(child);
       rmSync(folder, { recursive: true, force: true });
     },
   };

@@ -1,68 +1,28 @@
-// The pages in a real browser, against a hub that holds an imported day and what `data.mjs` sends.
-//   THREADLINE_HUB=http://… THREADLINE_OTLP=http://… THREADLINE_BINARY=…/threadline node tests/browser/run.mjs [part of a test's name …]
+// The pages in a real browser, against hubs that this starts: with a run of the demo's fleet and a day of another system
+// (`fleet.mjs`), with what `data.mjs` sends (here), with a million records (`long.mjs`), and of tests' own (`own.mjs`).
+//   THREADLINE_BINARY=…/threadline THREADLINE_FLEET=DIR THREADLINE_DAY=LOGS:SPANS node tests/browser/run.mjs [part of a test's name …]
 import { readFileSync } from 'node:fs';
 import { HOSTILE, send } from './data.mjs';
-import { browser, check, close, finish, hub, looks, open, same, shot, test, timing, until } from './harness.mjs';
+import { browser, check, close, finish, hub, json as api, open, place, rows, same, shot, test, timing, until } from './harness.mjs';
+import { fleet, own } from './hubs.mjs';
 
 // Fixed, so that what the page counts and what the test counts is the same.
 const HOUR = `from=${new Date(Date.now() - 3_600_000).toISOString()}&to=${new Date(Date.now() + 60_000).toISOString()}`;
-const DAY = 'from=2023-01-29T08:00:00Z&to=2023-01-29T16:00:00Z';
 
-const api = async (path) => {
-  const response = await fetch(hub + path);
-  check(response.ok, `${path}: ${response.status}`);
-  return response.json();
-};
-const rows = async (path) => {
-  const response = await fetch(hub + path);
-  check(response.ok, `${path}: ${response.status}`);
-  return (await response.text()).split('\n').filter(Boolean).map((line) => JSON.parse(line));
-};
+const known = await send(own.otlp);
 
-const known = await send(process.env.THREADLINE_OTLP ?? 'http://127.0.0.1:4318');
-const day = (await api(`/api/v1/count?${DAY}`)).count;
-const hasDay = day > 100_000;
+await import('./fleet.mjs');
+await import('./long.mjs');
 
-const PLACES = [
-  ['search', '/search', '[role=grid] [role=row] .body'],
-  ['search-day', `/search?${DAY}&q=severity%3E=warn`, '[role=grid] [role=row] .body'],
-  ['search-spans', '/search?table=spans', '[role=grid] [role=row] .duration'],
+// Pages as the fleet's run has none: its traces are whole and of a usual size, and all that somebody asks for is there.
+for (const [name, path, ready] of [
   ['search-empty', '/search?q=nothinglikethis', '.empty'],
-  ['search-wrong', '/search?q=duration%3E250', '[role=alert]'],
-  ['traces', '/traces', '.scatter circle'],
-  ['trace', `/trace/${known.failed}`, '[role=grid] .bar'],
   ['trace-large', `/trace/${known.large}`, '[role=grid] .bar'],
   ['trace-logs-only', `/trace/${known.logsOnly}`, '.banner'],
   ['trace-holes', `/trace/${known.holes}`, '.gaps'],
-  ['trace-compare', `/trace/${known.failed}?tab=compare`, 'table tbody tr'],
-  ['services', '/services', '.node'],
-  ['services-list', '/services?view=list', 'table tbody tr'],
-  ['service', '/services?service=payment', '.panel canvas'],
-  ['sql', `/sql?q=${encodeURIComponent("SELECT service, count(*) AS n FROM logs GROUP BY service ORDER BY n DESC")}`, '[role=gridcell]'],
-  ['incidents-list', '/incidents', 'a.title, .empty'],
   ['silences', '/incidents?tab=silences', '.empty'],
-  ['contract', '/contract', '.sender'],
-  ['contract-events', '/contract?tab=events', '.sender'],
-  ['detection', '/detection', '.finding, .empty'],
-  ['detection-rules', '/detection?tab=rules', 'button.rule'],
-  ['detection-backtest', '/detection?tab=backtest', 'textarea'],
-  ['hub', '/hub', '.figures'],
   ['nowhere', '/trace/00000000000000000000000000000001', '.empty'],
-];
-
-for (const [name, path, ready] of PLACES) {
-  await test(`page ${name}: drawn, no fault, axe finds nothing`, async () => {
-    const page = await open(path);
-    await page.waitForSelector(ready, { timeout: 15_000, state: 'attached' });
-    await page.waitForLoadState('networkidle', { timeout: 3_000 }).catch(() => undefined);
-    await page.evaluate(() => document.fonts.ready);
-    const wrong = await looks(page, name);
-    wrong.push(...page.faults);
-    page.faults.length = 0;
-    await close(page);
-    check(wrong.length === 0, wrong.join('\n'));
-  });
-}
+]) await place(name, path, ready);
 
 await test('first load: under 300 kB on the wire, nothing from elsewhere, a strict policy', async () => {
   const page = await open('/', { bare: true });
@@ -161,27 +121,6 @@ await test('hostile texts are texts, in every place', async () => {
   check((await ansi.locator('[role=row] .body').first().innerText()).includes('\\x1b[31mred'), 'an escape is shown as one');
   await shot(ansi, 'hostile-ansi');
   await close(ansi);
-});
-
-await test('from an alert to the request that caused it: four clicks at most', async () => {
-  // An alert links to a search for what it is about.
-  const page = await open(`/search?q=${encodeURIComponent('service:edge event:request.finished http.response.status_code>=500')}`);
-  let clicks = 0;
-  const click = async (locator) => {
-    clicks += 1;
-    await locator.click();
-  };
-  await page.waitForSelector('[role=grid] [role=row] .body');
-  await click(page.locator('[role=grid] [role=row][aria-rowindex="1"]'));
-  await click(page.getByRole('link', { name: 'Whole trace' }));
-  await page.waitForSelector('.cause');
-  await click(page.locator('.cause'));
-  await page.waitForSelector('aside[aria-label=Span], aside[aria-label=Log]');
-  const said = await page.locator('.trace').innerText();
-  check(/connection refused by acquirer|upstream failed/.test(said), said.slice(0, 600));
-  check(clicks <= 4, `${clicks} clicks`);
-  await shot(page, 'cause');
-  await close(page);
 });
 
 await test('the address says everything: a link shows the same', async () => {
@@ -448,59 +387,6 @@ await test('the histogram is a ruler: dragging over it narrows the time', async 
   await close(page);
 });
 
-await test('any row of a long answer is there at once, and none is shown twice', async () => {
-  const range = hasDay ? DAY : 'since=1h';
-  const table = 'spans';
-  const page = await open(`/search?table=${table}&${range}`);
-  await page.waitForSelector('[role=grid] [role=row] .body');
-  await until('counted', async () => (await page.locator('.total b').count()) > 0);
-  const total = Number((await page.locator('.total b').innerText()).replace(/\D/g, ''));
-  same(total, (await api(`/api/v1/count?table=${table}&${range}`)).count, 'rows');
-  const grid = page.locator('[role=grid]');
-  await grid.focus();
-  const started = performance.now();
-  await page.keyboard.press('End');
-  const last = page.locator(`[role=row][aria-rowindex="${total}"]`);
-  await last.locator('.body').waitFor();
-  timing(`spans: to row ${total} of ${total}`, performance.now() - started);
-  const [oldest] = await rows(`/api/v1/search?table=${table}&${range}&limit=1&order=oldest`);
-  check((await last.innerText()).includes(oldest.name), `${await last.innerText()} is not ${oldest.name}`);
-  // To the middle by the bar.
-  const jump = performance.now();
-  await page.evaluate(() => {
-    const scroller = document.querySelector('[role=grid]');
-    scroller.scrollTop = (scroller.scrollHeight - scroller.clientHeight) / 2;
-  });
-  const shown = () =>
-    page.locator('[role=grid] [role=row][aria-rowindex]').evaluateAll((list) => list.map((row) => Number(row.getAttribute('aria-rowindex'))));
-  await until('the rows of the middle, none of them blank', async () => {
-    const numbers = await shown();
-    const there = numbers.length > 10 && Math.abs(numbers[0] - total / 2) < total / 10;
-    return there && (await page.locator('[role=grid] .skeleton').count()) === 0;
-  });
-  timing('spans: to the middle', performance.now() - jump);
-  const numbers = await shown();
-  check(numbers.every((number, i) => i === 0 || number === numbers[i - 1] + 1), 'rows follow each other');
-  const times = await page.locator('[role=grid] [role=row][aria-rowindex] .time').allInnerTexts();
-  check(times.every((time, i) => i === 0 || time <= times[i - 1]), `newest first: ${times.slice(0, 3)}`);
-  // Frames while the wheel turns.
-  const frames = await page.evaluate(async () => {
-    const scroller = document.querySelector('[role=grid]');
-    const out = [];
-    let before = performance.now();
-    for (let i = 0; i < 60; i += 1) {
-      scroller.scrollTop += 54;
-      await new Promise(requestAnimationFrame);
-      const now = performance.now();
-      out.push(now - before);
-      before = now;
-    }
-    return out.sort((a, b) => a - b);
-  });
-  timing('spans: a frame while scrolling, 95th percentile', frames[Math.floor(frames.length * 0.95)]);
-  await close(page);
-});
-
 await test('a trace of 10,000 spans stays fluid', async () => {
   const started = performance.now();
   const page = await open(`/trace/${known.large}`);
@@ -568,7 +454,7 @@ await test('live: what comes is shown at once, pausing keeps it waiting', async 
   const page = await open('/search?live=1&q=live.case:*');
   await page.waitForSelector('.pulse:not(.still)');
   const say = async (n) => {
-    const response = await fetch(`${process.env.THREADLINE_OTLP ?? 'http://127.0.0.1:4318'}/v1/logs`, {
+    const response = await fetch(`${own.otlp}/v1/logs`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ resourceLogs: [{ resource: { attributes: [{ key: 'service.name', value: { stringValue: 'live' } }] }, scopeLogs: [{ logRecords: [{ timeUnixNano: `${Date.now()}000000`, severityNumber: 9, body: { stringValue: `live record ${n}` }, attributes: [{ key: 'live.case', value: { intValue: String(n) } }] }] }] }] }),

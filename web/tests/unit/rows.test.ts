@@ -156,3 +156,41 @@ it('a short answer is one request for rows, and no count contradicts it', async 
   expect((await all(source)).length).toBe(source.total);
   expect(store.requests).toBe(2);
 });
+
+it('what comes next is fetched before it is in sight, while somebody scrolls on', async () => {
+  const store = new Store();
+  for (let i = 0; i < 6_000; i += 1) store.add(i * 10_000);
+  serve(store);
+  const source = new RowSource(question('newest', 60));
+  const settled = async () => {
+    for (let asked = -1; asked !== store.requests; ) {
+      asked = store.requests;
+      await new Promise((done) => setTimeout(done, 20));
+    }
+  };
+  const here = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => source.at(from + i)).filter(Boolean).length;
+  // Who looks only is asked nothing more for.
+  await look(source, 0, 30);
+  await settled();
+  expect([store.requests, here(200, 230)]).toEqual([2, 0]);
+  for (let from = 1; from <= 150; from += 10) {
+    source.look(from, from + 30);
+    await settled();
+  }
+  expect(here(170, 370)).toBe(200);
+  // Nor is who jumps: what lies around the place is not what comes next.
+  source.look(4_000, 4_030);
+  await settled();
+  const asked = store.requests;
+  source.look(2_000, 2_030);
+  await settled();
+  expect(here(2_000, 2_030)).toBe(30);
+  // Back again, on the way up.
+  for (let from = 2_000; from > 1_900; from -= 10) {
+    source.look(from, from + 30);
+    await settled();
+  }
+  expect(store.requests).toBeGreaterThan(asked);
+  expect(here(1_720, 1_910)).toBe(190);
+  source.stop();
+});
