@@ -156,8 +156,9 @@ def asked(name, result):
             cells.append(f"{ours['cpu_ms'] / best:.2f}" if best and "cpu_ms" in ours else "–")
         rows.append([query.title, *cells])
     text = f"### {name}: queries\n\nMilliseconds: wall / CPU / wall of the first, cold run. The last column is Threadline's CPU to the lowest of the others', ripgrep included.\n\n" + table(head, rows)
-    text += ("\n\nThe same, CPU ms, when an engine is asked the same thing several times in a row: what the others do to the processor's caches in "
-             "between is left out. So one measures a system by itself.\n\n" + table(["query", *(COLUMNS[engine] for engine in engines)], repeated))
+    if any("row_cpu_ms" in one for found in result["queries"].values() for one in found.values()):
+        text += ("\n\nThe same, CPU ms, when an engine is asked the same thing several times in a row: what the others do to the processor's caches in "
+                 "between is left out. So one measures a system by itself.\n\n" + table(["query", *(COLUMNS[engine] for engine in engines)], repeated))
     peaks = ", ".join(f"{COLUMNS[engine]} {mib(peak)}" for engine, peak in result["query_peak_bytes"].items())
     text += f"\n\nPeak memory while asking, MiB: {peaks}. The hub opened in {result['open_s']:.2f} s with {result['open_cpu_s']:.2f} CPU s."
     shares = [one["others"] for found in result["queries"].values() for one in found.values() if one.get("others") is not None]

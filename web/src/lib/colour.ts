@@ -1,4 +1,4 @@
-// Colours that mean something: severities, and one per service, the same on every page and every day.
+// Colours that mean something: severities, and one per service.
 
 /** Hues without red, which is for errors. */
 const HUES = [190, 265, 320, 145, 230, 75, 295, 110, 210, 345, 165, 250, 55, 130, 280, 305];
@@ -11,13 +11,75 @@ function hash(text: string): number {
   return Math.imul(h, 2246822519) >>> 0;
 }
 
-/** The colour of a service. */
+/** Where the hues that services were given are kept, so that they have them tomorrow. */
+const KEPT = 'threadline.hues';
+/** Services that have a hue of their own, as far as there are hues; the rest have the one of their name. */
+const SERVICES_MAX = 2 * HUES.length;
+/** Hues this far apart are told apart beside each other. */
+const APART = 24;
+
+/** Which service has which place: a hue, vivid; beyond the hues, a pale one. */
+let given: Map<string, number> | undefined;
+
+function places(): Map<string, number> {
+  if (given) return given;
+  given = new Map();
+  try {
+    const kept: unknown = JSON.parse(localStorage.getItem(KEPT) ?? '{}');
+    for (const [service, at] of Object.entries(kept ?? {}).slice(0, SERVICES_MAX)) {
+      if (Number.isInteger(at) && at >= 0 && at < 2 * HUES.length) given.set(service, at);
+    }
+  } catch {
+    // No store, or something else in it: services get their hues anew.
+  }
+  return given;
+}
+
+/** Degrees between two hues. */
+function apart(a: number, b: number): number {
+  const between = Math.abs(a - b) % 360;
+  return Math.min(between, 360 - between);
+}
+
+/** The place of a new service: the hue of its name, unless it is too like another's; then the one least like all others. */
+function placeOf(service: string, taken: Iterable<number>): number {
+  const start = hash(service) % HUES.length;
+  const places = [...taken];
+  for (const from of [0, HUES.length]) {
+    const others = places.filter((at) => at >= from && at < from + HUES.length).map((at) => HUES[at - from] ?? 0);
+    const room = (at: number) => Math.min(360, ...others.map((hue) => apart(hue, HUES[at] ?? 0)));
+    if (room(start) >= APART) return from + start;
+    const rest = HUES.map((_, i) => (start + i) % HUES.length);
+    const best = rest.reduce((a, b) => (room(b) > room(a) ? b : a));
+    if (room(best) > 0) return from + best;
+  }
+  return start;
+}
+
+/** The colour of a service: in this browser the same on every page and every day, in others mostly so. */
 export function serviceColour(service: string | null | undefined): string {
   if (!service) return 'var(--text-3)';
-  const h = hash(service);
-  const hue = HUES[h % HUES.length] ?? 190;
-  const vivid = (h >>> 8) % 2 === 0;
+  const known = places();
+  let at = known.get(service);
+  if (at === undefined) {
+    at = placeOf(service, known.values());
+    if (known.size < SERVICES_MAX) {
+      known.set(service, at);
+      try {
+        localStorage.setItem(KEPT, JSON.stringify(Object.fromEntries(known)));
+      } catch {
+        // They last as long as the page.
+      }
+    }
+  }
+  const hue = HUES[at % HUES.length] ?? 190;
+  const vivid = at < HUES.length;
   return `light-dark(oklch(${vivid ? 0.6 : 0.68} ${vivid ? 0.13 : 0.095} ${hue}), oklch(${vivid ? 0.76 : 0.68} ${vivid ? 0.12 : 0.085} ${hue}))`;
+}
+
+/** Forgets what was read from the store: as a page that is loaded anew. */
+export function forgetColours(): void {
+  given = undefined;
 }
 
 export type Level = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'unset';
