@@ -97,7 +97,7 @@ impl Default for Options {
             compact_rows: 2_000_000,
             compact_quiet: Duration::from_secs(30),
             pack_files_min: 128,
-            maintenance_cpu_share: 0.25,
+            maintenance_cpu_share: 0.5,
             retention: Vec::new(),
             sealed_bytes_max: None,
             cache_bytes_max: 256 << 20,

@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::core::{Core, lock};
+use crate::sealed::{cpu_share, owed, thread_cpu};
 use crate::{Options, StoreError};
 
 /// How long the committer sleeps at most: it may have to try again after a failure.
@@ -13,8 +14,6 @@ const IDLE_MAX: Duration = Duration::from_millis(250);
 /// How often it is looked whether a seal or a round of maintenance is due.
 const SEAL_TICK: Duration = Duration::from_millis(100);
 const MAINTENANCE_TICK: Duration = Duration::from_millis(500);
-/// Least share of a core that maintenance gets.
-const CPU_SHARE_MIN: f64 = 0.01;
 
 /// What a thread does until the store stops.
 type Job = fn(&Core);
@@ -96,15 +95,38 @@ fn seal(core: &Core) {
 }
 
 fn maintain(core: &Core) {
-    let share = core.options.maintenance_cpu_share.clamp(CPU_SHARE_MIN, 1.0);
+    let share = cpu_share(&core.options);
     while !core.stopping() {
         let mut pause = MAINTENANCE_TICK;
         if core.maintain_due() {
-            let start = core.env.clock.monotonic();
+            let (start, cpu) = (core.env.clock.monotonic(), thread_cpu());
             let _ = core.maintain();
             let took = core.env.clock.monotonic().saturating_sub(start);
-            pause = pause.max(took.mul_f64(1.0 / share - 1.0));
+            // Long work has rested on its way, which counts.
+            pause = pause.max(owed(thread_cpu().saturating_sub(cpu), took, share));
         }
         thread::park_timeout(pause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maintenance_rests_once_for_what_it_used() {
+        for (cpu_ms, took_ms, share, want_ms) in [
+            (100, 100, 0.25, 300),
+            // It has rested on its way: not once more.
+            (100, 400, 0.25, 0),
+            (100, 250, 0.25, 150),
+            // It waited for the disk, or for others that used the core.
+            (100, 5_000, 0.25, 0),
+            (100, 100, 0.5, 100),
+            (100, 100, 1.0, 0),
+        ] {
+            let owed = owed(Duration::from_millis(cpu_ms), Duration::from_millis(took_ms), share);
+            assert_eq!(owed, Duration::from_millis(want_ms), "{cpu_ms} {took_ms} {share}");
+        }
     }
 }

@@ -153,7 +153,7 @@ settings! {
     /// Queries that run at once. Further ones wait.
     queries_max: Count(usize) = 16;
     /// Share of one core for compaction and retention, 0–1.
-    maintenance_cpu_share: Share(f64) = 0.25;
+    maintenance_cpu_share: Share(f64) = 0.5;
     /// How long records are kept, by stream: the first rule that fits a record decides, a record that no rule fits is kept.
     retention: Retention(Vec<RetentionRule>) = Vec::new();
     /// Bytes of sealed files beyond which the oldest hours are deleted; `none` for no bound.

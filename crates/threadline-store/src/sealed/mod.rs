@@ -62,6 +62,8 @@ use writer::{Effort, FileWriter};
 
 /// A rest of background work is never longer.
 const REST_MAX: Duration = Duration::from_secs(2);
+/// Least share of a core that maintenance gets.
+const CPU_SHARE_MIN: f64 = 0.01;
 /// Rows gathered at once.
 pub(crate) const CHUNK_ROWS: usize = 2048;
 
@@ -372,7 +374,7 @@ impl Sealed {
         let key = format!("{}/{path}", table_folder(table));
         let elide = self.options.elide_ids;
         let mut writer = FileWriter::create(&self.objects, &key, table, &schema, elide, Effort::Lasting)?;
-        let mut pace = Pace::new(&self.env, &self.options);
+        let mut pace = Pace::new(&self.options);
         rows::merge(scans, &schema, CHUNK_ROWS, |batch| {
             let batch = match keep {
                 Some(keep) => filter_record_batch(&batch, &keep(&batch)?)?,
@@ -583,27 +585,43 @@ fn open_merkle(
 
 /// Keeps background work within its share of one core.
 pub(crate) struct Pace {
-    env: Env,
     share: f64,
+    /// CPU time of this thread when it last rested.
     since: Duration,
     threads: bool,
 }
 
 impl Pace {
     /// Starts to work.
-    pub(crate) fn new(env: &Env, options: &Options) -> Pace {
-        let share = options.maintenance_cpu_share.clamp(0.01, 1.0);
-        Pace { env: env.clone(), share, since: env.clock.monotonic(), threads: options.threads }
+    pub(crate) fn new(options: &Options) -> Pace {
+        Pace { share: cpu_share(options), since: thread_cpu(), threads: options.threads }
     }
 
     /// After some work: sleeps as long as the share asks for. Never without threads.
     pub(crate) fn rest(&mut self) {
-        if self.threads && self.share < 1.0 {
-            let worked = self.env.clock.monotonic().saturating_sub(self.since);
-            std::thread::sleep(worked.mul_f64(1.0 / self.share - 1.0).min(REST_MAX));
-            self.since = self.env.clock.monotonic();
+        if self.threads {
+            let worked = thread_cpu().saturating_sub(self.since);
+            std::thread::sleep(owed(worked, worked, self.share).min(REST_MAX));
+            self.since = thread_cpu();
         }
     }
+}
+
+/// CPU time that this thread has used.
+pub(crate) fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
+}
+
+/// The share of one core that maintenance may use.
+pub(crate) fn cpu_share(options: &Options) -> f64 {
+    options.maintenance_cpu_share.clamp(CPU_SHARE_MIN, 1.0)
+}
+
+/// How long work that used so much CPU within this time must still rest for its share.
+pub(crate) fn owed(cpu: Duration, took: Duration, share: f64) -> Duration {
+    cpu.div_f64(share).saturating_sub(took)
 }
 
 /// The rows above `sealed`. They must be at most `through`.

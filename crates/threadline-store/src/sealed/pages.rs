@@ -36,6 +36,14 @@ impl Decompressors {
         }
     }
 
+    /// What was packed, at most `len` bytes; `None` when it is damaged.
+    pub(crate) fn unpacked(&self, packed: &[u8], len: usize) -> Option<Vec<u8>> {
+        let mut decompressor = self.take().ok()?;
+        let content = decompressor.decompress(packed, len).ok();
+        self.put(decompressor);
+        content
+    }
+
     /// The content of a page whose first `plain` bytes are not compressed.
     fn decompress(&self, stored: &Bytes, plain: usize) -> Result<Bytes> {
         let bad = || ParquetError::General("a page is damaged".to_owned());

@@ -1025,7 +1025,8 @@ impl Dictionaries for FileDictionaries<'_> {
         let sparse = self.index.sparse(which).ok_or_else(bad)?;
         let (at, len) = sparse.place(sub).ok_or_else(bad)?;
         let bytes = self.file.read_range(at, len as u64)?;
-        let sub = Arc::new(sparse.decode(sub, &bytes).map_err(|error| self.file.explain(error))?);
+        let decoded = sparse.decode(sub, &bytes, self.file.cache.decompressors());
+        let sub = Arc::new(decoded.map_err(|error| self.file.explain(error))?);
         let kept = Kept::Sub(Arc::clone(&sub));
         match reading {
             Reading::LookUp => self.file.cache.put(self.file.number, part, kept),

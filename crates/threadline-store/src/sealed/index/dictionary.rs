@@ -11,6 +11,7 @@
 
 use std::ops::Range;
 
+use super::super::pages::Decompressors;
 use super::granules::Granules;
 use super::varint;
 use crate::{StoreError, TERM_BYTES_MAX};
@@ -569,9 +570,14 @@ impl Sparse {
     }
 
     /// A sub-block from its bytes in the file.
-    pub(crate) fn decode(&self, sub: usize, stored: &[u8]) -> Result<Sub, StoreError> {
+    pub(crate) fn decode(
+        &self,
+        sub: usize,
+        stored: &[u8],
+        decompressors: &Decompressors,
+    ) -> Result<Sub, StoreError> {
         let raw = self.subs.get(sub).map(|sub| sub.raw).ok_or_else(bad)?;
-        let raw = zstd::bulk::decompress(checked(stored)?, raw).map_err(|_| bad())?;
+        let raw = decompressors.unpacked(checked(stored)?, raw).ok_or_else(bad)?;
         Sub::read(&raw, self.folded)
     }
 }
