@@ -14,6 +14,8 @@ const PROFILE: Profile = Profile::Release;
 
 /// How the tests run it.
 const TEST: &[&str] = &["--for", "30s", "--dev"];
+/// And how before: the edge that stands where nginx cannot be had.
+const TEST_RUST_EDGE: &[&str] = &["--for", "20s", "--dev", "--rust-edge"];
 /// A file that a test's run has in its folder when all was well, and no other run.
 const WHOLE: &str = "whole";
 /// How old a run may be to be looked at again.
@@ -23,6 +25,11 @@ const KEPT: Duration = Duration::from_secs(30 * 60);
 pub(crate) fn run(options: &[&str]) -> Result<()> {
     let error = fleet(options)?.exec();
     Err(format!("the fleet could not be started: {error}"))
+}
+
+/// Runs it as a step of the tests, with its edge in Rust; nothing is kept.
+pub(crate) fn test_rust_edge() -> Result<()> {
+    run::show(&mut fleet(TEST_RUST_EDGE)?)
 }
 
 /// Runs it as a step of the tests. The folder that it wrote is kept until the next time.
@@ -52,7 +59,7 @@ fn kept() -> PathBuf {
 
 /// Builds everything; the command that runs the fleet.
 fn fleet(options: &[&str]) -> Result<Command> {
-    let mut profile = PROFILE;
+    let (mut profile, mut rust_edge) = (PROFILE, false);
     let mut passed_on = Vec::new();
     let mut words = options.iter();
     while let Some(word) = words.next() {
@@ -63,8 +70,11 @@ fn fleet(options: &[&str]) -> Result<Command> {
                 passed_on.extend(["--for", time]);
             }
             "--quiet" => passed_on.push("--quiet"),
+            "--rust-edge" => rust_edge = true,
             other => {
-                return Err(format!("{other}: unknown; usage: cargo xtask demo [--for 60s] [--quiet] [--dev]"));
+                return Err(format!(
+                    "{other}: unknown; usage: cargo xtask demo [--for 60s] [--quiet] [--rust-edge] [--dev]"
+                ));
             }
         }
     }
@@ -87,6 +97,7 @@ fn fleet(options: &[&str]) -> Result<Command> {
         Err(error) => eprintln!("{error}\nThe fleet goes without its Node service."),
     }
     match packages::nginx() {
+        _ if rust_edge => {}
         Ok(path) => drop(fleet.arg("--nginx").arg(path)),
         Err(error) => eprintln!("{error}\nThe fleet's edge is its Rust edge."),
     }

@@ -61,11 +61,14 @@ pub(crate) fn alertmanager() -> Result<PathBuf> {
 /// Debian's nginx: the program, the system's or else unpacked from Debian's package, which would start a server.
 pub(crate) fn nginx() -> Result<PathBuf> {
     let system = Path::new("/usr/sbin/nginx");
-    if let Some(path) = which("nginx").or_else(|| system.is_file().then(|| system.to_owned())) {
-        return Ok(path);
-    }
     let remedy = "nginx with its rendered configuration needs it: install nginx";
-    Ok(unpacked("nginx", "nginx", remedy)?.join("usr/sbin/nginx"))
+    let path = match which("nginx").or_else(|| system.is_file().then(|| system.to_owned())) {
+        Some(path) => path,
+        None => unpacked("nginx", "nginx", remedy)?.join("usr/sbin/nginx"),
+    };
+    // Unpacked, it has only the libraries that are there.
+    run::output(Command::new(&path).arg("-v")).map_err(|error| format!("{error}\n{remedy}"))?;
+    Ok(path)
 }
 
 /// A folder with the files of one of Debian's packages, without those that it depends on.

@@ -77,11 +77,6 @@ export function serviceColour(service: string | null | undefined): string {
   return `light-dark(oklch(${vivid ? 0.6 : 0.68} ${vivid ? 0.13 : 0.095} ${hue}), oklch(${vivid ? 0.76 : 0.68} ${vivid ? 0.12 : 0.085} ${hue}))`;
 }
 
-/** Forgets what was read from the store: as a page that is loaded anew. */
-export function forgetColours(): void {
-  given = undefined;
-}
-
 export type Level = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'unset';
 
 /** The level of a severity number. */

@@ -1,5 +1,4 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { forgetColours, serviceColour } from '../../src/lib/colour';
 
 const store = new Map<string, string>();
 vi.stubGlobal('localStorage', {
@@ -10,9 +9,17 @@ vi.stubGlobal('localStorage', {
 const hueOf = (colour: string) => Number(/oklch\([\d.]+ [\d.]+ (\d+)\)/.exec(colour)?.[1]);
 const apart = (a: number, b: number) => Math.min(Math.abs(a - b) % 360, 360 - (Math.abs(a - b) % 360));
 
-beforeEach(() => {
+let serviceColour: (service: string) => string;
+
+/** As a page that is loaded anew. */
+async function load(): Promise<void> {
+  vi.resetModules();
+  ({ serviceColour } = await import('../../src/lib/colour'));
+}
+
+beforeEach(async () => {
   store.clear();
-  forgetColours();
+  await load();
 });
 
 describe('colours of services', () => {
@@ -22,11 +29,11 @@ describe('colours of services', () => {
     for (const [i, a] of hues.entries()) for (const b of hues.slice(i + 1)) expect(apart(a, b)).toBeGreaterThanOrEqual(20);
   });
 
-  it('stay, also when the page is loaded anew and others came first', () => {
-    const before = ['edge', 'orders', 'recommend'].map(serviceColour);
-    forgetColours();
+  it('stay, also when the page is loaded anew and others came first', async () => {
+    const before = ['edge', 'orders', 'recommend'].map((name) => serviceColour(name));
+    await load();
     serviceColour('another');
-    expect(['edge', 'orders', 'recommend'].map(serviceColour)).toEqual(before);
+    expect(['edge', 'orders', 'recommend'].map((name) => serviceColour(name))).toEqual(before);
   });
 
   it('differ for as many services as there are places, and are there for more', () => {
@@ -35,10 +42,10 @@ describe('colours of services', () => {
     expect(serviceColour('one more')).toContain('oklch');
   });
 
-  it('are given anew when the store holds something else', () => {
+  it('are given anew when the store holds something else', async () => {
     for (const wrong of ['', 'x', '[]', 'null', '{"edge":"red"}', '{"edge":99}']) {
       store.set('threadline.hues', wrong);
-      forgetColours();
+      await load();
       expect(serviceColour('edge')).toContain('oklch');
     }
   });

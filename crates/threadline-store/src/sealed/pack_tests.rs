@@ -303,20 +303,16 @@ fn ten_thousand_files() {
         .collect();
     sealed.seal(Table::Logs, &[batch(&layout, &rows)], 200_000).unwrap();
     drop(sealed);
-    let cpu = || {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-    };
     let needles = [term("qqneedle"), term("199999"), trace(1)];
     let measure = |name: &str, options: &Options| {
-        let before = cpu();
+        let before = thread_cpu();
         let sealed = Sealed::open(Path::new("data"), options, env.clone(), [7; 16], true).unwrap();
-        println!("{name}: open {:?}", cpu() - before);
+        println!("{name}: open {:?}", thread_cpu() - before);
         drop(sealed);
         for prune in &needles {
             let sealed = Sealed::open(Path::new("data"), options, env.clone(), [7; 16], true).unwrap();
             for cold in [true, false] {
-                let (before, opens) = (cpu(), disk.opens.load(Relaxed));
+                let (before, opens) = (thread_cpu(), disk.opens.load(Relaxed));
                 let files = sealed.catalogue().logs.files.clone();
                 let rows: usize = files
                     .iter()
@@ -325,7 +321,7 @@ fn ten_thousand_files() {
                 let opens = disk.opens.load(Relaxed) - opens;
                 println!(
                     "{name}: cold {cold}, {rows} rows, {opens} opens, {:?} for {:?}",
-                    cpu() - before,
+                    thread_cpu() - before,
                     prune.index
                 );
             }
@@ -335,12 +331,12 @@ fn ten_thousand_files() {
     measure("without", &none);
     let with = Options { pack_files_min: 128, ..none.clone() };
     let sealed = open(&env, &with);
-    let before = cpu();
+    let before = thread_cpu();
     let mut rounds = 0;
     while sealed.maintain().unwrap() {
         rounds += 1;
     }
-    println!("{rounds} rounds of packing, {:?}", cpu() - before);
+    println!("{rounds} rounds of packing, {:?}", thread_cpu() - before);
     drop(sealed);
     let dump = disk.dump();
     let packs: Vec<usize> = packs(&disk).iter().map(|path| dump[path].len()).collect();

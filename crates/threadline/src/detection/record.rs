@@ -13,7 +13,6 @@ use threadline_model::value::{Value, member};
 use threadline_store::{BatchId, Store, StoreError, TailBatch};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use crate::contract::Gatekeeper;
 use crate::own;
 
 /// Records looked through at once.
@@ -121,9 +120,7 @@ impl Record {
     /// The batch that holds it, checked and masked as all records are.
     pub(super) fn batch(
         &self,
-        store: &Store,
-        gatekeeper: &Gatekeeper,
-        environment: &str,
+        writer: own::Writer<'_>,
         now_us: i64,
     ) -> Result<Option<RecordBatch>, ArrowError> {
         let attributes: Vec<Attribute<'_>> =
@@ -135,8 +132,7 @@ impl Record {
             body: &self.body,
             attributes: &attributes,
         };
-        let source = own::Source { scope: "threadline.detection", environment };
-        own::batch(store, source, now_us, gatekeeper.inspector().as_mut(), &[record])
+        writer.batch("threadline.detection", now_us, &[record])
     }
 }
 
@@ -180,6 +176,7 @@ mod tests {
     use threadline_store::{Append, Env, Options};
 
     use super::*;
+    use crate::contract::Gatekeeper;
 
     #[test]
     fn what_is_kept_is_known_again() {
@@ -187,13 +184,15 @@ mod tests {
         let env = Env::local();
         let options = Options { disk_free_bytes_min: 0, ..Options::default() };
         let store = Store::open(folder.path(), options, env.clone()).unwrap();
+        let gatekeeper = Gatekeeper::default();
+        let writer = own::Writer { store: &store, gatekeeper: &gatekeeper, environment: "" };
         let mut seqs = Vec::new();
         for id in [7_u128, u128::MAX - 1] {
             let attributes = vec![(ID_KEY.to_owned(), AttributeValue::Text(format!("{id:032x}")))];
             let now_us = env.clock.now_us();
             let record =
                 Record { id: BatchId(id), severity: 17, time_us: now_us, body: String::new(), attributes };
-            let batch = record.batch(&store, &Gatekeeper::default(), "", now_us).unwrap().unwrap();
+            let batch = record.batch(writer, now_us).unwrap().unwrap();
             store.append_wait(Append { table: Table::Logs, id: record.id, batch }).unwrap();
             seqs.push(store.stats().last_seq);
         }

@@ -20,6 +20,7 @@ use super::{Board, observe};
 use crate::contract::Gatekeeper;
 use crate::door::watch::Watched;
 use crate::files::yaml_paths;
+use crate::own::Writer;
 use crate::settings::Settings;
 
 /// Records looked at before anything else is done.
@@ -285,7 +286,8 @@ impl Runner {
     fn append(&mut self, record: &Record) {
         loop {
             let now_us = self.env.clock.now_us();
-            let refused = match record.batch(&self.store, &self.gatekeeper, &self.environment, now_us) {
+            let (store, gatekeeper, environment) = (&self.store, &self.gatekeeper, &self.environment);
+            let refused = match record.batch(Writer { store, gatekeeper, environment }, now_us) {
                 Ok(Some(batch)) => {
                     self.store.append_wait(Append { table: Table::Logs, id: record.id, batch }).err()
                 }

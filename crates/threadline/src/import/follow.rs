@@ -328,17 +328,15 @@ impl<'a> Follower<'a> {
     /// Sends what all files have.
     fn pass(&mut self, last: bool) -> Result<Passed, SinkError> {
         let (mut passed, mut moved) = (Passed::Taken, false);
-        for at in 0..self.followed.len() {
-            let Some(mut followed) = self.followed.get_mut(at).map(Followed::take) else { continue };
-            match self.file(&mut followed, last, &mut moved) {
+        let mut all = std::mem::take(&mut self.followed);
+        for followed in &mut all {
+            match self.file(followed, last, &mut moved) {
                 Ok(Passed::Taken) => followed.told.clear(),
                 Ok(Passed::Refused) => passed = Passed::Refused,
-                Err(error) => self.say(&mut followed, &format!("{error}; it is tried again")),
-            }
-            if let Some(place) = self.followed.get_mut(at) {
-                *place = followed;
+                Err(error) => self.say(followed, &format!("{error}; it is tried again")),
             }
         }
+        self.followed = all;
         if moved && let Some(path) = self.state_path {
             write_state(path, &self.state)
                 .map_err(|error| SinkError::Failed(format!("the state {}: {error}", path.display())))?;
@@ -357,8 +355,10 @@ impl<'a> Follower<'a> {
             let gone = opened.renamed.is_some_and(|since| last || since.elapsed() >= self.grace);
             while let Some(text) = opened.lines(self.options.line_bytes_max, gone)? {
                 let sent = self.send(&name, &text, opened);
-                self.state.insert(path.clone(), opened.place.clone());
-                *moved = true;
+                if self.state.get(&path) != Some(&opened.place) {
+                    self.state.insert(path.clone(), opened.place.clone());
+                    *moved = true;
+                }
                 if let Err(SinkError::Refused(why) | SinkError::Unreachable(why) | SinkError::Failed(why)) =
                     sent
                 {
@@ -407,18 +407,6 @@ impl<'a> Follower<'a> {
         if followed.told != text {
             (self.tell)(&format!("{}: {text}", followed.name));
             text.clone_into(&mut followed.told);
-        }
-    }
-}
-
-impl Followed {
-    /// Takes it out of its list while it is worked on.
-    fn take(&mut self) -> Followed {
-        Followed {
-            path: self.path.clone(),
-            name: Arc::clone(&self.name),
-            opened: self.opened.take(),
-            told: std::mem::take(&mut self.told),
         }
     }
 }

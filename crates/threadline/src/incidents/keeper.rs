@@ -18,6 +18,7 @@ use super::transition::{self, Kept};
 use super::{SEVERITIES, Status, Telling, notice};
 use crate::contract::Gatekeeper;
 use crate::door::watch::Watched;
+use crate::own::Writer;
 
 /// How often findings are read and the desk is stepped.
 const STEP_EVERY: Duration = Duration::from_secs(1);
@@ -398,9 +399,11 @@ impl Keeper {
             let now_us = self.env.clock.now_us();
             let (said, outcomes) = mpsc::channel();
             let count = self.pending.len().min(RECORDS_AT_ONCE);
+            let (store, gatekeeper, environment) = (&self.store, &self.gatekeeper, &self.telling.environment);
+            let writer = Writer { store, gatekeeper, environment };
             for kept in self.pending.iter().take(count) {
                 let (number, said) = (kept.number, said.clone());
-                match kept.batch(&self.store, &self.gatekeeper, &self.telling.environment, now_us) {
+                match kept.batch(writer, now_us) {
                     Ok(Some(batch)) => {
                         let append = Append { table: Table::Logs, id: kept.id(), batch };
                         self.store.append(

@@ -14,7 +14,6 @@ use threadline_store::{BatchId, Store, StoreError};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::finding::each_own_record;
-use crate::contract::Gatekeeper;
 use crate::own;
 use crate::rows::time_text;
 
@@ -146,9 +145,7 @@ impl Kept {
     /// The batch that holds its record, checked as all records are; none is refused, for there is one of every transition.
     pub(super) fn batch(
         &self,
-        store: &Store,
-        gatekeeper: &Gatekeeper,
-        environment: &str,
+        writer: own::Writer<'_>,
         now_us: i64,
     ) -> Result<Option<RecordBatch>, ArrowError> {
         let int = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
@@ -162,13 +159,14 @@ impl Kept {
         if self.incident != 0 {
             attributes.push(("threadline.incident.id", int(self.incident)));
         }
-        let values: Vec<Cow<'_, str>> = self.details.iter().map(|(_, value)| gatekeeper.mask(value)).collect();
+        let values: Vec<Cow<'_, str>> =
+            self.details.iter().map(|(_, value)| writer.gatekeeper.mask(value)).collect();
         for ((key, (name, _)), value) in keys.iter().zip(&self.details).zip(&values) {
             let number = value.parse().ok().filter(|_| NUMBERS.contains(&name.as_str()));
             attributes.push((key, number.map_or(Value::Str(value), Value::Int)));
         }
         let body = self.text();
-        let body = gatekeeper.mask(&body);
+        let body = writer.gatekeeper.mask(&body);
         let record = own::Record {
             event: EVENT_NAME,
             time_us: self.at_us,
@@ -176,8 +174,7 @@ impl Kept {
             body: &body,
             attributes: &attributes,
         };
-        let source = own::Source { scope: "threadline.incidents", environment };
-        own::batch(store, source, now_us, gatekeeper.inspector().as_mut(), &[record])
+        writer.batch("threadline.incidents", now_us, &[record])
     }
 }
 

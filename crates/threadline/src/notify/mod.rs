@@ -43,6 +43,7 @@ use threadline_model::yaml::Node;
 use threadline_store::{Append, AppendError, Env, Store};
 
 use crate::contract::Gatekeeper;
+use crate::own::Writer;
 use config::Broken;
 pub(crate) use notice::{Kind, Notice};
 use outbox::OutboxError;
@@ -510,14 +511,14 @@ fn clerk(shared: &Arc<Shared>, source: Option<Source>, stopping: &AtomicBool) {
 }
 
 fn keep_outcomes(shared: &Shared) -> Result<(), OutboxError> {
+    let Shared { store, gatekeeper, environment, .. } = shared;
+    let writer = Writer { store, gatekeeper, environment };
     loop {
         let outcomes = outbox::outcomes(&shared.db, OUTCOMES_MAX)?;
         let mut kept = Vec::new();
         for (number, outcome) in &outcomes {
             let id = record::id(&shared.hub_id, *number);
-            let mut inspector = shared.gatekeeper.inspector();
-            let (environment, now_us) = (&shared.environment, shared.env.clock.now_us());
-            match record::batch(&shared.store, environment, inspector.as_mut(), outcome, now_us) {
+            match record::batch(writer, outcome, shared.env.clock.now_us()) {
                 Ok(Some(batch)) => {
                     match shared.store.append_wait(Append { table: Table::Logs, id, batch }) {
                         Ok(_) => {}

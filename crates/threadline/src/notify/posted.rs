@@ -278,9 +278,8 @@ impl PostedAlerts {
                 attributes,
             })
             .collect();
-        let mut inspector = self.gatekeeper.inspector();
-        let source = own::Source { scope: "threadline.alerts", environment: &self.environment };
-        let batch = own::batch(store, source, now_us, inspector.as_mut(), &records);
+        let writer = own::Writer { store, gatekeeper: &self.gatekeeper, environment: &self.environment };
+        let batch = writer.batch("threadline.alerts", now_us, &records);
         let Some(batch) = batch.map_err(|error| PostError::Wrong(error.to_string()))? else {
             return Err(PostError::Wrong("nothing is left of it".to_owned()));
         };

@@ -2,10 +2,9 @@
 
 use arrow_array::RecordBatch;
 use arrow_schema::ArrowError;
-use threadline_model::inspect::Inspector;
 use threadline_model::record::Attribute;
 use threadline_model::value::Value;
-use threadline_store::{BatchId, Store};
+use threadline_store::BatchId;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::outbox::Outcome;
@@ -23,9 +22,7 @@ pub(super) fn id(hub_id: &str, number: u64) -> BatchId {
 
 /// The batch of an outcome.
 pub(super) fn batch(
-    store: &Store,
-    environment: &str,
-    inspector: &mut dyn Inspector,
+    writer: own::Writer<'_>,
     outcome: &Outcome,
     now_us: i64,
 ) -> Result<Option<RecordBatch>, ArrowError> {
@@ -63,6 +60,5 @@ pub(super) fn batch(
         body: &body,
         attributes: &attributes,
     };
-    let source = own::Source { scope: "threadline.notify", environment };
-    own::batch(store, source, now_us, inspector, &[record])
+    writer.batch("threadline.notify", now_us, &[record])
 }
