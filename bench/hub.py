@@ -14,8 +14,8 @@ import measure
 import queries
 
 # Settled: nothing in memory, and for this long neither CPU beyond this share of a core nor a change of the files. The hub
-# looks for files to merge every 10 seconds.
-QUIET_S = 15
+# looks every 10 seconds for files to merge, of hours that have not grown for 30: who waits for less leaves that out.
+QUIET_S = 45
 QUIET_CPU_SHARE = 0.03
 SETTLE_S_MAX = 900
 RETRIES_MAX = 600
@@ -71,8 +71,8 @@ class Connection:
 class Hub:
     """A running hub. Use it as a context: leaving it ends the process."""
 
-    def __init__(self, binary, data, log, settings=None):
-        self.binary, self.data, self.log, self.settings = binary, data, log, settings or {}
+    def __init__(self, binary, data, log, settings=None, quiet_s=QUIET_S):
+        self.binary, self.data, self.log, self.settings, self.quiet_s = binary, data, log, settings or {}, quiet_s
         self.process = self.api = self.otlp_port = self.open_figures = None
         self.taken = {}  # Query -> position of the way to ask that this hub knows.
 
@@ -233,7 +233,7 @@ class Hub:
             waiting = any(table["memory_rows"] or table.get("draft_files") for table in tables)
             if before is None or waiting or files != before[0] or (cpu - before[1]) / (now - before[2]) > QUIET_CPU_SHARE:
                 quiet_since = now
-            if now - quiet_since >= QUIET_S:
+            if now - quiet_since >= self.quiet_s:
                 return True
             before = (files, cpu, now)
             time.sleep(1)

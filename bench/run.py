@@ -23,11 +23,11 @@ import report
 import stress
 import trainticket
 import truth
-from hub import Failed, Hub, json_lines
+from hub import QUIET_S, Failed, Hub, json_lines
 
-FULL = {"logs": 5_000_000, "rounds": 5, "ingest_rounds": 3, "peers": ["chdb-token", "chdb-text", "duckdb", "rg"], "settings": {}}
-# Five minutes: less of everything, and rows are sealed sooner, so that waiting for it takes less.
-QUICK = {"logs": 250_000, "rounds": 3, "ingest_rounds": 1, "peers": ["chdb-token", "duckdb", "rg"], "settings": {"seal_after": "3s"}}
+FULL = {"logs": 5_000_000, "rounds": 5, "ingest_rounds": 3, "peers": ["chdb-token", "chdb-text", "duckdb", "rg"], "settings": {}, "quiet_s": QUIET_S}
+# Five minutes: less of everything; rows are sealed sooner, and the last merges are not waited for.
+QUICK = {"logs": 250_000, "rounds": 3, "ingest_rounds": 1, "peers": ["chdb-token", "duckdb", "rg"], "settings": {"seal_after": "3s"}, "quiet_s": 15}
 
 
 class Run:
@@ -57,7 +57,8 @@ class Run:
         return path
 
     def hub(self, data, **settings):
-        return Hub(os.path.abspath(self.options.binary), data, os.path.join(self.work, "hub.log"), {**self.base["settings"], **settings})
+        log, settings = os.path.join(self.work, "hub.log"), {**self.base["settings"], **settings}
+        return Hub(os.path.abspath(self.options.binary), data, log, settings, self.base["quiet_s"])
 
     def path(self):
         """The figures: a quick run's apart, so that the two do not mix."""

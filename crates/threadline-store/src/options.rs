@@ -65,7 +65,8 @@ pub struct Options {
     pub compact_quiet: Duration,
     /// Sealed files of a table that wait to be named by one filter pack, at least.
     pub pack_files_min: usize,
-    /// Share of one core that compaction and retention may use, 0–1.
+    /// Share of one core that compaction and retention may use, 0–1; more, up to a whole core, while more than 32 files
+    /// wait to be merged.
     pub maintenance_cpu_share: f64,
     /// Retention by stream and age.
     pub retention: Vec<RetentionRule>,

@@ -114,6 +114,8 @@ pub struct Stats {
     pub deleted_rows: u64,
     /// Leaves of the Merkle log.
     pub merkle_leaves: u64,
+    /// Bytes of parts of sealed files kept in memory, now.
+    pub cache_bytes: usize,
 }
 
 /// Result of an erasure.
@@ -328,7 +330,7 @@ impl Store {
                 memory_rows: rows.iter().map(|batch| batch.num_rows() as u64).sum(),
                 sealed_rows: files.iter().map(|file| file.meta().rows).sum(),
                 files: files.len() as u64,
-                draft_files: files.iter().filter(|file| file.meta().draft).count() as u64,
+                draft_files: catalogue.drafts(table) as u64,
                 sealed_bytes: files.iter().map(|file| file.meta().bytes).sum(),
                 ts: times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
                 evolved_columns: catalogue.layout(table).evolved() as u64,
@@ -350,6 +352,7 @@ impl Store {
             compactions: sealed.compactions,
             deleted_rows: sealed.deleted_rows,
             merkle_leaves: sealed.merkle_leaves,
+            cache_bytes: sealed.cache_bytes,
         }
     }
 

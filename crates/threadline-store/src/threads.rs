@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::core::{Core, lock};
-use crate::sealed::{cpu_share, owed, thread_cpu};
+use crate::sealed::{owed, thread_cpu};
 use crate::{Options, StoreError};
 
 /// How long the committer sleeps at most: it may have to try again after a failure.
@@ -95,7 +95,6 @@ fn seal(core: &Core) {
 }
 
 fn maintain(core: &Core) {
-    let share = cpu_share(&core.options);
     while !core.stopping() {
         let mut pause = MAINTENANCE_TICK;
         if core.maintain_due() {
@@ -103,7 +102,7 @@ fn maintain(core: &Core) {
             let _ = core.maintain();
             let took = core.env.clock.monotonic().saturating_sub(start);
             // Long work has rested on its way, which counts.
-            pause = pause.max(owed(thread_cpu().saturating_sub(cpu), took, share));
+            pause = pause.max(owed(thread_cpu().saturating_sub(cpu), took, core.sealed.cpu_share()));
         }
         thread::park_timeout(pause);
     }
@@ -112,6 +111,26 @@ fn maintain(core: &Core) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sealed::cpu_share;
+
+    #[test]
+    fn maintenance_takes_more_when_drafts_pile_up() {
+        for (set, drafts, want) in [
+            (0.5, 0, 0.5),
+            (0.5, 32, 0.5),
+            (0.5, 48, 0.75),
+            (0.5, 64, 1.0),
+            (0.5, 6400, 1.0),
+            (0.25, 64, 0.5),
+            (0.0, 10, 0.01),
+            (0.0, 320, 0.1),
+            (1.0, 0, 1.0),
+            (7.0, 0, 1.0),
+        ] {
+            let share = cpu_share(set, drafts);
+            assert!((share - want).abs() < 1e-9, "{set} {drafts}: {share}, not {want}");
+        }
+    }
 
     #[test]
     fn maintenance_rests_once_for_what_it_used() {

@@ -152,7 +152,7 @@ settings! {
     query_memory_bytes_max: Bytes(usize) = 256 << 20;
     /// Queries that run at once. Further ones wait.
     queries_max: Count(usize) = 16;
-    /// Share of one core for compaction and retention, 0–1.
+    /// Share of one core for compaction and retention, 0–1; up to a whole core while more than 32 files wait to be merged.
     maintenance_cpu_share: Share(f64) = 0.5;
     /// How long records are kept, by stream: the first rule that fits a record decides, a record that no rule fits is kept.
     retention: Retention(Vec<RetentionRule>) = Vec::new();

@@ -119,6 +119,11 @@ impl Cache {
         Some(slot.kept.clone())
     }
 
+    /// Bytes of what is kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).bytes
+    }
+
     /// What has more bytes is not kept.
     pub(crate) fn kept_bytes_max(&self) -> usize {
         (self.bytes_max / 8).saturating_sub(OVERHEAD_BYTES)

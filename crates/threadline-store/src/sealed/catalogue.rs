@@ -47,6 +47,11 @@ impl Catalogue {
         &self.table(table).files
     }
 
+    /// Files of a table that are to be written again.
+    pub(crate) fn drafts(&self, table: Table) -> usize {
+        self.files(table).iter().filter(|file| file.meta().draft).count()
+    }
+
     /// Rows of a table with a sequence number up to this are in files (or deleted).
     pub(crate) fn sealed_seq(&self, table: Table) -> i64 {
         self.table(table).sealed_seq

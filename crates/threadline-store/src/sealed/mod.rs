@@ -64,6 +64,8 @@ use writer::{Effort, FileWriter};
 const REST_MAX: Duration = Duration::from_secs(2);
 /// Least share of a core that maintenance gets.
 const CPU_SHARE_MIN: f64 = 0.01;
+/// As many drafts may wait before maintenance takes more than its share: two full groups.
+const DRAFTS_WAITING: usize = 32;
 /// Rows gathered at once.
 pub(crate) const CHUNK_ROWS: usize = 2048;
 
@@ -108,6 +110,8 @@ pub(crate) struct Counters {
     pub(crate) deleted_rows: u64,
     /// Leaves of the Merkle log, ever.
     pub(crate) merkle_leaves: u64,
+    /// Bytes of parts of sealed files kept in memory, now.
+    pub(crate) cache_bytes: usize,
 }
 
 /// What changes of one table. Held while a commit is under way.
@@ -374,7 +378,7 @@ impl Sealed {
         let key = format!("{}/{path}", table_folder(table));
         let elide = self.options.elide_ids;
         let mut writer = FileWriter::create(&self.objects, &key, table, &schema, elide, Effort::Lasting)?;
-        let mut pace = Pace::new(&self.options);
+        let mut pace = Pace::new(self);
         rows::merge(scans, &schema, CHUNK_ROWS, |batch| {
             let batch = match keep {
                 Some(keep) => filter_record_batch(&batch, &keep(&batch)?)?,
@@ -416,6 +420,13 @@ impl Sealed {
         Ok(done)
     }
 
+    /// The share of one core that maintenance may use now.
+    pub(crate) fn cpu_share(&self) -> f64 {
+        let catalogue = self.catalogue();
+        let drafts = Table::ALL.iter().map(|&table| catalogue.drafts(table)).sum();
+        cpu_share(self.options.maintenance_cpu_share, drafts)
+    }
+
     /// Counters since the store was opened, and the size of the Merkle log.
     pub(crate) fn counters(&self) -> Counters {
         let merkle = self.merkle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -423,6 +434,7 @@ impl Sealed {
             compactions: self.compactions.load(Ordering::Relaxed),
             deleted_rows: self.deleted_rows.load(Ordering::Relaxed),
             merkle_leaves: merkle.as_ref().map_or(0, MerkleLog::size),
+            cache_bytes: self.cache.bytes(),
         }
     }
 
@@ -584,24 +596,23 @@ fn open_merkle(
 }
 
 /// Keeps background work within its share of one core.
-pub(crate) struct Pace {
-    share: f64,
+pub(crate) struct Pace<'a> {
+    sealed: &'a Sealed,
     /// CPU time of this thread when it last rested.
     since: Duration,
-    threads: bool,
 }
 
-impl Pace {
+impl Pace<'_> {
     /// Starts to work.
-    pub(crate) fn new(options: &Options) -> Pace {
-        Pace { share: cpu_share(options), since: thread_cpu(), threads: options.threads }
+    pub(crate) fn new(sealed: &Sealed) -> Pace<'_> {
+        Pace { sealed, since: thread_cpu() }
     }
 
     /// After some work: sleeps as long as the share asks for. Never without threads.
     pub(crate) fn rest(&mut self) {
-        if self.threads {
+        if self.sealed.options.threads {
             let worked = thread_cpu().saturating_sub(self.since);
-            std::thread::sleep(owed(worked, worked, self.share).min(REST_MAX));
+            std::thread::sleep(owed(worked, worked, self.sealed.cpu_share()).min(REST_MAX));
             self.since = thread_cpu();
         }
     }
@@ -614,9 +625,11 @@ pub(crate) fn thread_cpu() -> Duration {
     Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
 }
 
-/// The share of one core that maintenance may use.
-pub(crate) fn cpu_share(options: &Options) -> f64 {
-    options.maintenance_cpu_share.clamp(CPU_SHARE_MIN, 1.0)
+/// The share of one core that maintenance may use while so many drafts wait: what is set as long as it keeps up. Beyond
+/// that it grows with the drafts, up to a whole core, so that their number finds a level.
+pub(crate) fn cpu_share(set: f64, drafts: usize) -> f64 {
+    let behind = drafts as f64 / DRAFTS_WAITING as f64;
+    (set.max(CPU_SHARE_MIN) * behind.max(1.0)).min(1.0)
 }
 
 /// How long work that used so much CPU within this time must still rest for its share.

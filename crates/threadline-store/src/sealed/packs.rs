@@ -419,7 +419,7 @@ impl Sealed {
         loose: &[&Arc<SealedFile>],
         bytes_max: usize,
     ) -> Result<(), StoreError> {
-        let mut pace = Pace::new(&self.options);
+        let mut pace = Pace::new(self);
         let mut entries: Vec<(Key, Vec<u8>)> = Vec::new();
         let mut total = DIRECTORY_BYTES_MAX;
         for file in loose.iter().take(FILES_MAX) {

@@ -146,6 +146,7 @@ fn store(api: &Api, page: &mut Page) {
     page.one("store_wal_disk_bytes", "gauge", "Bytes of the write-ahead log on disk.", stats.wal_disk_bytes);
     page.one("store_merkle_leaves", "gauge", "Leaves of the Merkle log.", stats.merkle_leaves);
     page.one("store_memory_bytes", "gauge", "Bytes of unsealed rows and waiting appends.", health.memory_bytes);
+    page.one("store_cache_bytes", "gauge", "Bytes of parts of sealed files kept in memory.", stats.cache_bytes);
     page.one("store_disk_free_bytes", "gauge", "Free bytes on the data folder's disk.", health.disk_free_bytes);
     let age = health.unsealed_age.as_secs_f64();
     page.one("store_unsealed_age_seconds", "gauge", "Age of the oldest unsealed row.", age);

@@ -87,18 +87,11 @@ struct Backtest {
 
 #[derive(Debug, Args)]
 struct Tune {
-    /// Files or folders of rules; the rules that come with the hub when there is none.
-    #[arg(value_name = "PATH")]
-    paths: Vec<PathBuf>,
     /// Findings from which on a rule is noisy.
     #[arg(long, value_name = "N", default_value_t = 10)]
     noisy: u32,
     #[command(flatten)]
-    source: SourceArgs,
-    #[command(flatten)]
-    range: RangeArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    over: Backtest,
 }
 
 impl RulesCommand {
@@ -316,35 +309,16 @@ fn value_of(value: Value) -> TestValue {
     }
 }
 
-/// The answer to a back-test.
-fn backtest(
-    paths: &[PathBuf],
-    source: &SourceArgs,
-    range: &RangeArgs,
-    tune: Option<u32>,
-) -> Result<String, Failure> {
-    let texts = if paths.is_empty() { pack() } else { texts(paths)? };
-    let joined: Vec<&str> = texts.iter().map(|(_, text)| text.as_ref()).collect();
-    let mut body = json!({"rules": joined.join("\n---\n")});
-    if let Some(members) = body.as_object_mut() {
-        members.extend(range.pairs().into_iter().map(|(name, value)| (name.to_owned(), value.into())));
-        members.extend(tune.map(|noisy| ("tune".to_owned(), noisy.into())));
-    }
-    let mut document = String::new();
-    Source::open(source)?.post("/api/v1/rules/backtest", &body)?.read_to_string(&mut document)?;
-    Ok(document)
-}
-
 const TUNE_HEAD: [&str; 8] = ["rule", "id", "findings", "per_day", "field", "value", "removes", "leaves"];
 
 impl Tune {
     fn run(self) -> Result<ExitCode, Failure> {
-        let document = backtest(&self.paths, &self.source, &self.range, Some(self.noisy))?;
+        let document = self.over.answer(Some(self.noisy))?;
         let answer: Value = decode(&document)?;
         let noisy = list(&answer, "noisy");
         left_out(&answer);
         let mut out = std::io::stdout().lock();
-        match self.output.output {
+        match self.over.output.output {
             Format::Json => {
                 let kept =
                     ["rules", "records", "total", "noisy"].map(|name| (name.to_owned(), answer[name].clone()));
@@ -378,7 +352,7 @@ impl Tune {
                 )?;
             }
         }
-        Ok(code(!(self.output.fail_empty && noisy.is_empty())))
+        Ok(code(!(self.over.output.fail_empty && noisy.is_empty())))
     }
 
     /// A rule, for people.
@@ -419,8 +393,22 @@ impl Tune {
 }
 
 impl Backtest {
+    /// The hub's answer, as it came.
+    fn answer(&self, tune: Option<u32>) -> Result<String, Failure> {
+        let texts = if self.paths.is_empty() { pack() } else { texts(&self.paths)? };
+        let joined: Vec<&str> = texts.iter().map(|(_, text)| text.as_ref()).collect();
+        let mut body = json!({"rules": joined.join("\n---\n")});
+        if let Some(members) = body.as_object_mut() {
+            members.extend(self.range.pairs().into_iter().map(|(name, value)| (name.to_owned(), value.into())));
+            members.extend(tune.map(|noisy| ("tune".to_owned(), noisy.into())));
+        }
+        let mut document = String::new();
+        Source::open(&self.source)?.post("/api/v1/rules/backtest", &body)?.read_to_string(&mut document)?;
+        Ok(document)
+    }
+
     fn run(self) -> Result<ExitCode, Failure> {
-        let document = backtest(&self.paths, &self.source, &self.range, None)?;
+        let document = self.answer(None)?;
         let answer: Value = decode(&document)?;
         let findings = list(&answer, "findings");
         left_out(&answer);

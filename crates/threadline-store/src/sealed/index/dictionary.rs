@@ -30,6 +30,9 @@ const BUILD_BYTES_MAX: usize = 64 << 20;
 const VERSION: u64 = 1;
 const ZSTD_LEVEL: i32 = 1;
 
+/// The part of a hash that a slot holds.
+const TAG: u64 = 0xFFFF_FFFF_0000_0000;
+
 /// A posting while the dictionary is built.
 #[derive(Clone, Copy)]
 struct Posting {
@@ -73,16 +76,26 @@ pub(crate) struct DictionaryBuilder {
     full_at: Option<u32>,
     /// A term with its padding.
     scratch: Vec<u8>,
+    wanted: Vec<Wanted>,
 }
 
-/// A term where it was found: `text[start..end]`, and in lower case `lower[start..end]`, with [`PAD`] bytes behind both
-/// texts.
+/// A text as it is and in lower case, both with [`PAD`] bytes behind.
 #[derive(Clone, Copy)]
-pub(crate) struct Found<'a> {
+pub(crate) struct Texts<'a> {
     pub(crate) lower: &'a [u8],
     pub(crate) text: &'a [u8],
-    pub(crate) start: usize,
-    pub(crate) end: usize,
+}
+
+/// A term that is looked up together with the others of its text.
+#[derive(Clone, Copy)]
+struct Wanted {
+    hash: u64,
+    /// Where it lies in the text.
+    at: u32,
+    len: u16,
+    /// The slot that its hash says, and whether the term there has the same length and beginning.
+    slot: u64,
+    likely: bool,
 }
 
 /// Eight bytes; zeros beyond the end.
@@ -96,6 +109,18 @@ fn load(bytes: &[u8], at: usize) -> u64 {
 fn masked(word: u64, len: usize) -> u64 {
     if len >= 8 { word } else { word & !(u64::MAX << (8 * len)) }
 }
+
+/// For each length the bits of it in two words: lengths follow no pattern that a branch could be guessed by.
+static HEADS: [[u64; 2]; 17] = {
+    let mut heads = [[0; 2]; 17];
+    let mut len = 1;
+    while len <= 16 {
+        let bits = u128::MAX >> (8 * (16 - len));
+        heads[len] = [bits as u64, (bits >> 64) as u64];
+        len += 1;
+    }
+    heads
+};
 
 #[inline]
 fn fold(a: u64, b: u64) -> u64 {
@@ -114,15 +139,15 @@ fn hash(bytes: &[u8], at: usize, len: usize) -> u64 {
         at += 16;
         left -= 16;
     }
-    let first = masked(load(bytes, at), left);
-    let second = if left > 8 { masked(load(bytes, at + 8), left - 8) } else { 0 };
+    let [first, second] = head(bytes, at, left);
     fold(first ^ state ^ K[0], second ^ K[1])
 }
 
 /// The first sixteen of `len` bytes.
 #[inline]
 fn head(bytes: &[u8], at: usize, len: usize) -> [u64; 2] {
-    [masked(load(bytes, at), len), if len > 8 { masked(load(bytes, at + 8), len - 8) } else { 0 }]
+    let [first, second] = HEADS[len.min(16)];
+    [load(bytes, at) & first, load(bytes, at + 8) & second]
 }
 
 /// Whether `len` bytes are the same; both have [`PAD`] bytes behind them.
@@ -151,23 +176,71 @@ impl DictionaryBuilder {
             granule: 0,
             full_at: None,
             scratch: Vec::new(),
+            wanted: Vec::new(),
         }
     }
 
-    /// Notes that a row of the current granule has a term. `row` grows within a file.
+    /// A term of the text that [`DictionaryBuilder::note`] is called with next: where it is.
     #[inline]
-    pub(crate) fn add(&mut self, row: u32, term: Found<'_>) {
-        let len = (term.end - term.start).min(TERM_BYTES_MAX);
-        let Some(id) = self.id(term.lower, term.text, term.start, len) else { return };
-        let Some(entry) = self.entries.get_mut(id as usize) else { return };
-        if entry.row == row + 1 {
+    pub(crate) fn want(&mut self, texts: Texts<'_>, term: Range<usize>) {
+        let len = term.len().min(TERM_BYTES_MAX);
+        let hash = hash(texts.lower, term.start, len);
+        self.wanted.push(Wanted { hash, at: term.start as u32, len: len as u16, slot: 0, likely: false });
+    }
+
+    /// Notes that a row of the current granule has the wanted terms. `row` grows within a file.
+    ///
+    /// The table and its entries are larger than the processor's caches. Step by step for all terms, rather than term by
+    /// term, memory is waited for once for many.
+    pub(crate) fn note(&mut self, row: u32, texts: Texts<'_>) {
+        if self.wanted.is_empty() {
             return;
         }
-        entry.row = row + 1;
-        if entry.rows == 0 {
-            self.touched.push(id);
+        while (self.entries.len() + self.wanted.len() + 1) * 2 > self.slots.len() {
+            self.grow();
         }
-        entry.rows += 1;
+        let mut wanted = std::mem::take(&mut self.wanted);
+        let mask = self.slots.len() - 1;
+        for term in &mut wanted {
+            term.slot = self.slots.get(term.hash as usize & mask).copied().unwrap_or(0);
+        }
+        for term in &mut wanted {
+            if term.slot & TAG == term.hash & TAG
+                && let Some(entry) = self.entries.get((term.slot as u32).wrapping_sub(1) as usize)
+            {
+                let head = head(texts.text, term.at as usize, usize::from(term.len));
+                term.likely = (entry.len == term.len) & (entry.head == head);
+            }
+        }
+        for term in wanted.drain(..) {
+            let id = if term.likely && self.same_tail(term, texts.text) {
+                term.slot as u32 - 1
+            } else if let Some(id) = self.id(term.hash, texts.text, term.at as usize, usize::from(term.len)) {
+                id
+            } else {
+                continue;
+            };
+            let Some(entry) = self.entries.get_mut(id as usize) else { continue };
+            if entry.row != row + 1 {
+                entry.row = row + 1;
+                if entry.rows == 0 {
+                    self.touched.push(id);
+                }
+                entry.rows += 1;
+            }
+        }
+        self.wanted = wanted;
+    }
+
+    /// Whether the rest of a term whose head is known is the same, too.
+    #[inline]
+    fn same_tail(&self, term: Wanted, text: &[u8]) -> bool {
+        let (at, len) = (term.at as usize, usize::from(term.len));
+        len <= 16
+            || self
+                .entries
+                .get((term.slot as u32).wrapping_sub(1) as usize)
+                .is_some_and(|entry| same(&self.arena, entry.at as usize + 16, text, at + 16, len - 16))
     }
 
     /// Notes that some row of the current granule has a term; rows are not counted.
@@ -188,7 +261,10 @@ impl DictionaryBuilder {
         scratch.clear();
         scratch.extend_from_slice(term);
         scratch.extend_from_slice(&[0; PAD]);
-        let id = self.id(&scratch, &scratch, 0, term.len());
+        if (before + 1) * 2 > self.slots.len() {
+            self.grow();
+        }
+        let id = self.id(hash(&scratch, 0, term.len()), &scratch, 0, term.len());
         self.scratch = scratch;
         id.map(|id| (id, self.entries.len() > before))
     }
@@ -203,14 +279,11 @@ impl DictionaryBuilder {
         entry.rows += rows as u16;
     }
 
+    /// The number of a term; `None` when the builder is full. A slot must be free.
     #[inline]
-    fn id(&mut self, lower: &[u8], text: &[u8], start: usize, len: usize) -> Option<u32> {
-        if (self.entries.len() + 1) * 2 > self.slots.len() {
-            self.grow();
-        }
-        let hash = hash(lower, start, len);
+    fn id(&mut self, hash: u64, text: &[u8], start: usize, len: usize) -> Option<u32> {
         let mask = self.slots.len() - 1;
-        let tag = hash & 0xFFFF_FFFF_0000_0000;
+        let tag = hash & TAG;
         let mut at = hash as usize & mask;
         let head = head(text, start, len);
         loop {
@@ -218,7 +291,7 @@ impl DictionaryBuilder {
             if slot == 0 {
                 return self.insert(text.get(start..start + len)?, tag, at);
             }
-            if slot & 0xFFFF_FFFF_0000_0000 == tag {
+            if slot & TAG == tag {
                 let id = slot as u32 - 1;
                 let entry = self.entries.get_mut(id as usize)?;
                 if usize::from(entry.len) == len {
@@ -274,7 +347,7 @@ impl DictionaryBuilder {
                 at = (at + 1) & (len - 1);
             }
             if let Some(slot) = slots.get_mut(at) {
-                *slot = hash & 0xFFFF_FFFF_0000_0000 | (id as u64 + 1);
+                *slot = hash & TAG | (id as u64 + 1);
             }
         }
         self.slots = slots;

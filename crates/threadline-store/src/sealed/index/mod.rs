@@ -28,10 +28,10 @@ use threadline_model::trace::{Outcomes, duration_bucket};
 use crate::sealed::elide::Ids;
 use crate::sealed::rows::is_dictionary;
 use crate::{StoreError, TERM_BYTES_MAX, TermList};
-use dictionary::{DictionaryBuilder, Found, GRANULE_ROWS, SEPARATOR};
+use dictionary::{DictionaryBuilder, GRANULE_ROWS, SEPARATOR, Texts};
 use durations::DurationsBuilder;
 use rollup::{FacetsBuilder, RollupBuilder};
-use terms::{OwnIds, Tokenizer};
+use terms::{Found, OwnIds, Tokenizer};
 
 /// Distinct values of a column that are indexed, at most.
 const VALUES_MAX: usize = 16 << 10;
@@ -209,7 +209,7 @@ impl IndexBuilder {
             let row = self.row + (at - from) as u32;
             let own = || OwnIds { trace: ids.trace(at), span: ids.span(at) };
             let body = bodies.value(at).as_bytes();
-            self.tokenizer.terms(body, !ids.is_json(at), own, |list, term| terms.add(list, row, term));
+            self.tokenizer.terms(body, !ids.is_json(at), own, |texts, found| terms.add(row, texts, found));
         }
     }
 
@@ -402,14 +402,19 @@ impl Lists {
         }
     }
 
-    #[inline]
-    fn add(&mut self, list: TermList, row: u32, term: Found<'_>) {
-        match list {
-            TermList::Plain => self.plain.add(row, term),
-            TermList::Addresses => self.addresses.add(row, term),
-            TermList::Uuids => self.uuids.add(row, term),
-            TermList::Dotted => self.dotted.add(row, term),
-            TermList::Numbers => self.add_number(term.text.get(term.start..term.end).unwrap_or_default()),
+    /// Adds terms of a row.
+    fn add(&mut self, row: u32, texts: Texts<'_>, found: &[Found]) {
+        for (list, term) in found {
+            match list {
+                TermList::Plain => self.plain.want(texts, term.clone()),
+                TermList::Addresses => self.addresses.want(texts, term.clone()),
+                TermList::Uuids => self.uuids.want(texts, term.clone()),
+                TermList::Dotted => self.dotted.want(texts, term.clone()),
+                TermList::Numbers => self.add_number(texts.text.get(term.clone()).unwrap_or_default()),
+            }
+        }
+        for list in [&mut self.plain, &mut self.addresses, &mut self.uuids, &mut self.dotted] {
+            list.note(row, texts);
         }
     }
 

@@ -9,7 +9,11 @@
 //! The groups of a UUID are no terms of their own: who looks for one looks into the UUIDs, too. The numbers of addresses
 //! and dotted runs are in the list of numbers. A row's own trace and span id are no terms: their columns hold them.
 
-use super::dictionary::{Found, PAD};
+use std::ops::Range;
+
+use memchr::memchr2;
+
+use super::dictionary::{PAD, Texts};
 use crate::TermList;
 use crate::sealed::elide::{AS_IS, SPAN, TRACE};
 
@@ -33,72 +37,90 @@ pub(crate) fn is_term_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() | (byte == b'_') | (byte >= 0x80)
 }
 
+/// Terms handed out at once, at most.
+const TERMS_MAX: usize = 256;
+
 /// Finds terms. Keeps its buffers from body to body.
 #[derive(Default)]
 pub(crate) struct Tokenizer {
-    lower: Vec<u8>,
-    /// The same as it is.
     text: Vec<u8>,
-    /// One bit per byte of `lower`: whether it belongs to a term.
+    /// The same in lower case.
+    lower: Vec<u8>,
+    /// One bit per byte of the body: whether it belongs to a term.
     mask: Vec<u64>,
     joined: Vec<u8>,
     joined_lower: Vec<u8>,
+    found: Vec<Found>,
 }
 
+/// A term's list, and where it lies in the texts.
+pub(crate) type Found = (TermList, Range<usize>);
+
 impl Tokenizer {
-    /// Calls `each` for every term of a body as a sealed file holds it: ids elided. `ids` is asked only where needed.
+    /// Calls `each` for some terms at a time of a body as a sealed file holds it: ids elided. `ids` is asked only where
+    /// needed.
     #[inline]
     pub(crate) fn terms(
         &mut self,
         body: &[u8],
         elided: bool,
         ids: impl Fn() -> OwnIds,
-        mut each: impl FnMut(TermList, Found<'_>),
+        mut each: impl FnMut(Texts<'_>, &[Found]),
     ) {
         let (body, elided) = match body.split_first() {
             Some((&AS_IS, rest)) if elided => (rest, false),
             _ => (body, elided),
         };
+        let elided = elided && memchr2(TRACE, SPAN, body).is_some();
         self.prepare(body);
-        let Self { lower, text: original, mask, joined, joined_lower } = self;
-        let found = |start, end| Found { lower, text: original, start, end };
-        let len = lower.len() - PAD;
-        let text = Text { bytes: lower.get(..len).unwrap_or_default(), mask };
+        let Self { lower, text: original, mask, joined, joined_lower, found } = self;
+        let texts = Texts { lower, text: original };
+        let text = Text { bytes: lower.get(..body.len()).unwrap_or_default(), mask };
         let mut at = 0;
         // Up to where a dotted run was looked at and found to be no compound.
         let mut looked = 0;
         while let Some(start) = text.next_term(at) {
+            if found.len() >= TERMS_MAX {
+                each(texts, found);
+                found.clear();
+            }
             let end = text.end_of_term(start);
             let next = text.byte(end);
             if elided && (is_marker(next) || start > 0 && is_marker(text.byte(start - 1))) {
+                each(texts, found);
+                found.clear();
                 at = join(&text, original, start, end, &ids, joined);
                 joined_lower.clear();
                 joined_lower.extend(joined.iter().map(u8::to_ascii_lowercase));
-                let end = joined.len() - PAD;
-                each(TermList::Plain, Found { lower: joined_lower, text: joined, start: 0, end });
+                let whole = 0..joined.len() - PAD;
+                each(Texts { lower: joined_lower, text: joined }, &[(TermList::Plain, whole)]);
                 continue;
             }
             if next == b'-' && end - start == UUID[0] && text.is_uuid(start) {
-                each(TermList::Uuids, found(start, start + UUID_BYTES));
                 at = start + UUID_BYTES;
+                found.push((TermList::Uuids, start..at));
                 continue;
             }
             if next == b'.' && start >= looked && text.is_term(end + 1) {
-                let mut run_end = text.end_of_dotted(start);
+                let (mut run_end, numbers) = text.end_of_dotted(start);
                 if elided && is_marker(text.byte(run_end)) {
                     // What an elided id goes on from is no number.
                     let last = text.slice(start, run_end).iter().rposition(|byte| *byte == b'.');
                     run_end = start + last.unwrap_or(0);
                 }
-                if text.has_numbers(start, run_end) {
+                if numbers >= NUMBERS_MIN && text.has_numbers(start, run_end) {
                     let is_address = is_address(text.slice(start, run_end));
                     let list = if is_address { TermList::Addresses } else { TermList::Dotted };
-                    each(list, found(start, run_end));
+                    found.push((list, start..run_end));
                     let mut from = start;
                     text.each_group(start, run_end, |group| {
                         let list = if is_number(group) { TermList::Numbers } else { TermList::Plain };
-                        each(list, found(from, from + group.len()));
+                        found.push((list, from..from + group.len()));
                         from += group.len() + 1;
+                        if found.len() >= TERMS_MAX {
+                            each(texts, found);
+                            found.clear();
+                        }
                     });
                     at = run_end;
                     continue;
@@ -106,13 +128,15 @@ impl Tokenizer {
                 looked = run_end;
             }
             if !matches!(end - start, 16 | 32) || !is_own(text.slice(start, end), &ids()) {
-                each(TermList::Plain, found(start, end));
+                found.push((TermList::Plain, start..end));
             }
             at = end;
         }
+        each(texts, found);
     }
 
     fn prepare(&mut self, body: &[u8]) {
+        self.found.clear();
         self.text.clear();
         self.text.extend_from_slice(body);
         self.text.extend_from_slice(&[0; PAD]);
@@ -284,13 +308,14 @@ impl Text<'_> {
         !continued
     }
 
-    /// Where the dotted run that begins here ends.
-    fn end_of_dotted(&self, start: usize) -> usize {
-        let mut end = self.end_of_term(start);
+    /// Where the dotted run that begins here ends, and how many of its groups begin with a digit.
+    fn end_of_dotted(&self, start: usize) -> (usize, usize) {
+        let (mut end, mut digits) = (self.end_of_term(start), usize::from(self.byte(start).is_ascii_digit()));
         while self.byte(end) == b'.' && self.is_term(end + 1) {
+            digits += usize::from(self.byte(end + 1).is_ascii_digit());
             end = self.end_of_term(end + 1);
         }
-        end
+        (end, digits)
     }
 
     fn each_group(&self, start: usize, end: usize, mut each: impl FnMut(&[u8])) {
@@ -314,17 +339,19 @@ mod tests {
     use super::*;
 
     fn terms(body: &str) -> Vec<String> {
-        let mut found = Vec::new();
-        Tokenizer::default().terms(body.as_bytes(), true, OwnIds::default, |list, term| {
-            let mark = match list {
-                TermList::Plain => "",
-                TermList::Addresses => "@",
-                TermList::Uuids | TermList::Dotted => "*",
-                TermList::Numbers => "#",
-            };
-            found.push(format!("{mark}{}", String::from_utf8_lossy(&term.lower[term.start..term.end])));
+        let mut shown = Vec::new();
+        Tokenizer::default().terms(body.as_bytes(), true, OwnIds::default, |texts, found| {
+            for (list, term) in found {
+                let mark = match list {
+                    TermList::Plain => "",
+                    TermList::Addresses => "@",
+                    TermList::Uuids | TermList::Dotted => "*",
+                    TermList::Numbers => "#",
+                };
+                shown.push(format!("{mark}{}", String::from_utf8_lossy(&texts.lower[term.clone()])));
+            }
         });
-        found
+        shown
     }
 
     #[test]
@@ -353,11 +380,12 @@ mod tests {
     fn own_ids_are_no_terms_but_parts_of_longer_ones() {
         let ids = || OwnIds { trace: Some([b'a'; 32]), span: Some([b'b'; 16]) };
         let run = |body: &str| {
-            let mut found = Vec::new();
-            Tokenizer::default().terms(body.as_bytes(), true, ids, |_, term| {
-                found.push(String::from_utf8_lossy(&term.lower[term.start..term.end]).into_owned());
+            let mut shown = Vec::new();
+            Tokenizer::default().terms(body.as_bytes(), true, ids, |texts, found| {
+                let lower = |term: &Found| String::from_utf8_lossy(&texts.lower[term.1.clone()]).into_owned();
+                shown.extend(found.iter().map(lower));
             });
-            found.join(" ")
+            shown.join(" ")
         };
         let (trace, span) = ("a".repeat(32), "b".repeat(16));
         assert_eq!(run("t=\u{1} s=\u{2} end"), "t s end");
