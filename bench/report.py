@@ -214,4 +214,14 @@ def load(found):
             + f"\n\nCPU of the hub: {found['cpu_share'] * 100:.0f} % of a core; by thread: {threads}. Memory: {mib(memory['first_third_bytes'])} MiB in the first "
             f"third, {mib(memory['last_third_bytes'])} in the last, {mib(memory['peak_bytes'])} at most. {found['files_at_end']:,} files at the end; "
             f"{found['files_after']:,} when compaction had come to rest, {found['settle_s']:.0f} s and {found['settle_cpu_s']:.1f} CPU s later"
-            + ("." if found["settled"] else ", where it was not done yet."))
+            + ("." if found["settled"] else ", where it was not done yet.") + series(found.get("series", [])))
+
+
+def series(found):
+    """Some ten looks at memory and files over the run."""
+    shown = found[:: max(1, len(found) // 10)]
+    if len(shown) < 2:
+        return ""
+    rows = [["memory, MiB", *(mib(one["memory_bytes"]) for one in shown)], ["files", *(f"{one['files']:,}" for one in shown)],
+            ["of them to be merged", *(one["draft_files"] for one in shown)]]
+    return "\n\n" + table(["after minutes", *(f"{one['s'] / 60:.0f}" for one in shown)], rows)

@@ -198,7 +198,8 @@ def load(run, seconds):
         cpu, threads = hub.cpu_s() - cpu, Threads(hub.pid).cpu_s()
         stats = hub.stats()
         settle_begun, settle_cpu = time.perf_counter(), hub.cpu_s()
-        settled = hub.settle()
+        # What is left of an hour that is not over may wait for more.
+        settled = hub.settle(180)
         after = hub.stats()
         if state.failures:
             run.wrong(f"load: {state.failures[0]} ({len(state.failures)} in all)")
@@ -213,7 +214,7 @@ def load(run, seconds):
             "memory": {"first_third_bytes": statistics.mean(memory[:third]), "last_third_bytes": statistics.mean(memory[-third:]), "peak_bytes": max(memory)},
             "threads_share": {name: (value - threads_before.get(name, 0)) / took for name, value in sorted(threads.items(), key=lambda item: -item[1])
                               if (value - threads_before.get(name, 0)) / took > 0.002},
-            "files_at_end": stats["tables"]["logs"]["files"], "files_after": after["tables"]["logs"]["files"],
+            "series": state.series, "files_at_end": stats["tables"]["logs"]["files"], "files_after": after["tables"]["logs"]["files"],
             "settled": settled, "settle_s": time.perf_counter() - settle_begun, "settle_cpu_s": hub.cpu_s() - settle_cpu,
             "compactions": after["compactions"], "seals": after["seals"],
         }
@@ -251,6 +252,7 @@ class State:
         self.over, self.last = False, None
         self.latencies = {"newest 100 errors of a service": [], "one trace, rows": []}
         self.visible, self.memory, self.failures = [], [], []
+        self.series = []  # A look at memory and files every minute.
 
     def sent(self, body):
         self.last = (body.number, time.perf_counter())
@@ -305,6 +307,13 @@ def watch_visible(state):
 
 
 def watch_memory(state):
+    connection = type(state.hub.api)(state.hub.api.port)
+    begun = time.perf_counter()
     while not state.over:
-        state.memory.append(measure.memory(state.hub.pid)["now"])
+        now = measure.memory(state.hub.pid)["now"]
+        state.memory.append(now)
+        at = time.perf_counter() - begun
+        if at >= 60 * (len(state.series) + 1):
+            logs = orjson.loads(connection.request("GET", "/api/v1/stats")[1])["tables"]["logs"]
+            state.series.append({"s": at, "memory_bytes": now, "files": logs["files"], "draft_files": logs["draft_files"]})
         time.sleep(0.5)

@@ -109,6 +109,14 @@ mod tests {
             let want: Vec<Hash> = texts.iter().map(|text| Sha256::digest(text).into()).collect();
             assert_eq!(hashes[0], [7; 32]);
             assert_eq!(hashes[1..], want, "{count} messages");
+            // Also where a wider way is taken.
+            #[cfg(target_arch = "x86_64")]
+            {
+                let (blocks, mut hashes) = (messages.bytes.as_chunks::<BLOCK>().0, Vec::new());
+                if pairs::hash(blocks, &messages.places, &mut hashes) {
+                    assert_eq!(hashes, want, "{count} messages, two at a time");
+                }
+            }
         }
     }
 }
