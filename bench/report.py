@@ -32,7 +32,7 @@ def table(head, rows):
 def page(results):
     parts = ["# Benchmarks", INTRODUCTION]
     if results.get("quick"):
-        parts.append("**This was a quick run: small sets, few rounds. Fixed costs stand out; do not compare it with a full one.**")
+        parts.append("**This was a quick run: small sets, few rounds. Fixed costs stand out, and the last merges are not waited for; do not compare it with a full one.**")
     parts += ["## Machine", machine(results)]
     for name, result in results["sets"].items():
         if "queries" in result:

@@ -596,23 +596,24 @@ fn open_merkle(
 }
 
 /// Keeps background work within its share of one core.
-pub(crate) struct Pace<'a> {
-    sealed: &'a Sealed,
+pub(crate) struct Pace {
+    share: f64,
     /// CPU time of this thread when it last rested.
     since: Duration,
+    threads: bool,
 }
 
-impl Pace<'_> {
+impl Pace {
     /// Starts to work.
-    pub(crate) fn new(sealed: &Sealed) -> Pace<'_> {
-        Pace { sealed, since: thread_cpu() }
+    pub(crate) fn new(sealed: &Sealed) -> Pace {
+        Pace { share: sealed.cpu_share(), since: thread_cpu(), threads: sealed.options.threads }
     }
 
     /// After some work: sleeps as long as the share asks for. Never without threads.
     pub(crate) fn rest(&mut self) {
-        if self.sealed.options.threads {
+        if self.threads {
             let worked = thread_cpu().saturating_sub(self.since);
-            std::thread::sleep(owed(worked, worked, self.sealed.cpu_share()).min(REST_MAX));
+            std::thread::sleep(owed(worked, worked, self.share).min(REST_MAX));
             self.since = thread_cpu();
         }
     }
@@ -627,7 +628,7 @@ pub(crate) fn thread_cpu() -> Duration {
 
 /// The share of one core that maintenance may use while so many drafts wait: what is set as long as it keeps up. Beyond
 /// that it grows with the drafts, up to a whole core, so that their number finds a level.
-pub(crate) fn cpu_share(set: f64, drafts: usize) -> f64 {
+fn cpu_share(set: f64, drafts: usize) -> f64 {
     let behind = drafts as f64 / DRAFTS_WAITING as f64;
     (set.max(CPU_SHARE_MIN) * behind.max(1.0)).min(1.0)
 }

@@ -598,3 +598,53 @@ proptest! {
         prop_assert_eq!(traces, want);
     }
 }
+
+#[test]
+fn maintenance_takes_more_when_drafts_pile_up() {
+    for (set, drafts, want) in [
+        (0.5, 0, 0.5),
+        (0.5, 32, 0.5),
+        (0.5, 48, 0.75),
+        (0.5, 64, 1.0),
+        (0.5, 6400, 1.0),
+        (0.25, 64, 0.5),
+        (0.0, 10, 0.01),
+        (0.0, 320, 0.1),
+        (1.0, 0, 1.0),
+        (7.0, 0, 1.0),
+    ] {
+        let share = cpu_share(set, drafts);
+        assert!((share - want).abs() < 1e-9, "{set} {drafts}: {share}, not {want}");
+    }
+    let (_, _, env) = environment();
+    let options = Options { compact_rows: 128, threads: false, ..Options::default() };
+    let sealed = open(&env, &options);
+    let layout = Arc::clone(&sealed.catalogue().logs.layout);
+    let set = options.maintenance_cpu_share;
+    for seal in 0..48 {
+        let row = |at| Row { seq: at, ts_nano: (NOON + at) * 1000, ..Row::default() };
+        let rows: Vec<Row> = (seal * 3 + 1..=seal * 3 + 3).map(row).collect();
+        sealed.seal(Table::Logs, &[batch(&layout, &rows)], seal * 3 + 3).unwrap();
+        let want = set * (f64::from(seal as i32 + 1) / 32.0).max(1.0);
+        assert!((sealed.cpu_share() - want).abs() < 1e-9, "{seal}: {}, not {want}", sealed.cpu_share());
+    }
+    while sealed.maintain().unwrap() {}
+    assert!((sealed.cpu_share() - set).abs() < 1e-9, "{}", sealed.cpu_share());
+}
+
+#[test]
+fn maintenance_rests_once_for_what_it_used() {
+    for (cpu_ms, took_ms, share, want_ms) in [
+        (100, 100, 0.25, 300),
+        // It has rested on its way: not once more.
+        (100, 400, 0.25, 0),
+        (100, 250, 0.25, 150),
+        // It waited for the disk, or for others that used the core.
+        (100, 5_000, 0.25, 0),
+        (100, 100, 0.5, 100),
+        (100, 100, 1.0, 0),
+    ] {
+        let owed = owed(Duration::from_millis(cpu_ms), Duration::from_millis(took_ms), share);
+        assert_eq!(owed, Duration::from_millis(want_ms), "{cpu_ms} {took_ms} {share}");
+    }
+}

@@ -1,5 +1,5 @@
-//! Two messages at a time by the processor's SHA instructions: each waits four cycles for the one before it in its
-//! message, and two can begin meanwhile.
+//! Two messages at a time by the processor's SHA instructions: each waits for the one before it in its message, and the
+//! other message's goes on meanwhile.
 
 use std::arch::x86_64::{
     __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_extract_epi32, _mm_set_epi32, _mm_set_epi64x,

@@ -196,9 +196,7 @@ impl DictionaryBuilder {
         if self.wanted.is_empty() {
             return;
         }
-        while (self.entries.len() + self.wanted.len() + 1) * 2 > self.slots.len() {
-            self.grow();
-        }
+        self.reserve(self.wanted.len());
         let mut wanted = std::mem::take(&mut self.wanted);
         let mask = self.slots.len() - 1;
         for term in &mut wanted {
@@ -261,9 +259,7 @@ impl DictionaryBuilder {
         scratch.clear();
         scratch.extend_from_slice(term);
         scratch.extend_from_slice(&[0; PAD]);
-        if (before + 1) * 2 > self.slots.len() {
-            self.grow();
-        }
+        self.reserve(1);
         let id = self.id(hash(&scratch, 0, term.len()), &scratch, 0, term.len());
         self.scratch = scratch;
         id.map(|id| (id, self.entries.len() > before))
@@ -279,7 +275,7 @@ impl DictionaryBuilder {
         entry.rows += rows as u16;
     }
 
-    /// The number of a term; `None` when the builder is full. A slot must be free.
+    /// The number of a term, for which there must be room; `None` when the builder is full.
     #[inline]
     fn id(&mut self, hash: u64, text: &[u8], start: usize, len: usize) -> Option<u32> {
         let mask = self.slots.len() - 1;
@@ -330,6 +326,14 @@ impl DictionaryBuilder {
     fn term(&self, id: u32) -> &[u8] {
         let Some(entry) = self.entries.get(id as usize) else { return &[] };
         self.arena.get(entry.at as usize..entry.at as usize + usize::from(entry.len)).unwrap_or_default()
+    }
+
+    /// Makes room for so many new terms.
+    #[inline]
+    fn reserve(&mut self, terms: usize) {
+        while (self.entries.len() + terms) * 2 > self.slots.len() {
+            self.grow();
+        }
     }
 
     #[cold]
