@@ -77,6 +77,10 @@ pub(crate) struct DictionaryBuilder {
     /// A term with its padding.
     scratch: Vec<u8>,
     wanted: Vec<Wanted>,
+    /// Those of them that were not guessed.
+    missed: Vec<usize>,
+    /// The terms of the last text of each shape.
+    guesses: [Vec<u32>; SHAPES],
 }
 
 /// A text as it is and in lower case, both with [`PAD`] bytes behind.
@@ -89,14 +93,20 @@ pub(crate) struct Texts<'a> {
 /// A term that is looked up together with the others of its text.
 #[derive(Clone, Copy)]
 struct Wanted {
-    hash: u64,
     /// Where it lies in the text.
     at: u32,
     len: u16,
-    /// The slot that its hash says, and whether the term there has the same length and beginning.
+    /// Its number, [`NONE`] while it is not known.
+    id: u32,
+    hash: u64,
+    /// What the slot has that its hash says.
     slot: u64,
-    likely: bool,
 }
+
+/// No term's number.
+const NONE: u32 = u32::MAX;
+/// Texts are told apart by their number of terms, up to a multiple of this.
+const SHAPES: usize = 16;
 
 /// Eight bytes; zeros beyond the end.
 #[inline]
@@ -177,68 +187,96 @@ impl DictionaryBuilder {
             full_at: None,
             scratch: Vec::new(),
             wanted: Vec::new(),
+            missed: Vec::new(),
+            guesses: Default::default(),
         }
     }
 
     /// A term of the text that [`DictionaryBuilder::note`] is called with next: where it is.
     #[inline]
-    pub(crate) fn want(&mut self, texts: Texts<'_>, term: Range<usize>) {
-        let len = term.len().min(TERM_BYTES_MAX);
-        let hash = hash(texts.lower, term.start, len);
-        self.wanted.push(Wanted { hash, at: term.start as u32, len: len as u16, slot: 0, likely: false });
+    pub(crate) fn want(&mut self, term: Range<usize>) {
+        let len = term.len().min(TERM_BYTES_MAX) as u16;
+        self.wanted.push(Wanted { at: term.start as u32, len, id: NONE, hash: 0, slot: 0 });
     }
 
     /// Notes that a row of the current granule has the wanted terms. `row` grows within a file.
     ///
-    /// The table and its entries are larger than the processor's caches. Step by step for all terms, rather than term by
-    /// term, memory is waited for once for many.
+    /// Most lines are made like one before, so a term is guessed first: what a text of as many terms had at this place. The
+    /// others are looked up step by step together, rather than one by one: the table and its entries are larger than the
+    /// processor's caches, and so memory is waited for once for many.
     pub(crate) fn note(&mut self, row: u32, texts: Texts<'_>) {
         if self.wanted.is_empty() {
             return;
         }
         self.reserve(self.wanted.len());
         let mut wanted = std::mem::take(&mut self.wanted);
-        let mask = self.slots.len() - 1;
-        for term in &mut wanted {
-            term.slot = self.slots.get(term.hash as usize & mask).copied().unwrap_or(0);
+        let shape = wanted.len() % SHAPES;
+        let mut guesses = self.guesses.get_mut(shape).map(std::mem::take).unwrap_or_default();
+        guesses.resize(wanted.len().max(guesses.len()), NONE);
+        let mut missed = std::mem::take(&mut self.missed);
+        for (at, (term, guess)) in (0..).zip(wanted.iter_mut().zip(&guesses)) {
+            if self.is(*guess, texts.text, term.at as usize, usize::from(term.len)) {
+                term.id = *guess;
+            } else {
+                missed.push(at);
+            }
         }
-        for term in &mut wanted {
-            if term.slot & TAG == term.hash & TAG
-                && let Some(entry) = self.entries.get((term.slot as u32).wrapping_sub(1) as usize)
-            {
-                let head = head(texts.text, term.at as usize, usize::from(term.len));
-                term.likely = (entry.len == term.len) & (entry.head == head);
+        self.look_up(&mut wanted, &missed, texts);
+        for &at in &missed {
+            if let (Some(guess), Some(term)) = (guesses.get_mut(at), wanted.get(at)) {
+                *guess = term.id;
             }
         }
         for term in wanted.drain(..) {
-            let id = if term.likely && self.same_tail(term, texts.text) {
-                term.slot as u32 - 1
-            } else if let Some(id) = self.id(term.hash, texts.text, term.at as usize, usize::from(term.len)) {
-                id
-            } else {
-                continue;
-            };
-            let Some(entry) = self.entries.get_mut(id as usize) else { continue };
+            let Some(entry) = self.entries.get_mut(term.id as usize) else { continue };
             if entry.row != row + 1 {
                 entry.row = row + 1;
                 if entry.rows == 0 {
-                    self.touched.push(id);
+                    self.touched.push(term.id);
                 }
                 entry.rows += 1;
             }
         }
-        self.wanted = wanted;
+        missed.clear();
+        (self.wanted, self.missed) = (wanted, missed);
+        if let Some(place) = self.guesses.get_mut(shape) {
+            *place = guesses;
+        }
     }
 
-    /// Whether the rest of a term whose head is known is the same, too.
+    /// The numbers of those terms that were not guessed.
+    fn look_up(&mut self, wanted: &mut [Wanted], missed: &[usize], texts: Texts<'_>) {
+        let mask = self.slots.len() - 1;
+        for &at in missed {
+            let Some(term) = wanted.get_mut(at) else { continue };
+            term.hash = hash(texts.lower, term.at as usize, usize::from(term.len));
+            term.slot = self.slots.get(term.hash as usize & mask).copied().unwrap_or(0);
+        }
+        for &at in missed {
+            let Some(term) = wanted.get_mut(at) else { continue };
+            let id = (term.slot as u32).wrapping_sub(1);
+            if term.slot & TAG == term.hash & TAG
+                && self.is(id, texts.text, term.at as usize, usize::from(term.len))
+            {
+                term.id = id;
+            }
+        }
+        for &at in missed {
+            let Some(term) = wanted.get_mut(at) else { continue };
+            if term.id == NONE {
+                let id = self.id(term.hash, texts.text, term.at as usize, usize::from(term.len));
+                term.id = id.unwrap_or(NONE);
+            }
+        }
+    }
+
+    /// Whether a term, case included, has this number.
     #[inline]
-    fn same_tail(&self, term: Wanted, text: &[u8]) -> bool {
-        let (at, len) = (term.at as usize, usize::from(term.len));
-        len <= 16
-            || self
-                .entries
-                .get((term.slot as u32).wrapping_sub(1) as usize)
-                .is_some_and(|entry| same(&self.arena, entry.at as usize + 16, text, at + 16, len - 16))
+    fn is(&self, id: u32, text: &[u8], at: usize, len: usize) -> bool {
+        self.entries.get(id as usize).is_some_and(|entry| {
+            (usize::from(entry.len) == len) & (entry.head == head(text, at, len))
+                && (len <= 16 || same(&self.arena, entry.at as usize + 16, text, at + 16, len - 16))
+        })
     }
 
     /// Notes that some row of the current granule has a term; rows are not counted.

@@ -406,10 +406,10 @@ impl Lists {
     fn add(&mut self, row: u32, texts: Texts<'_>, found: &[Found]) {
         for (list, term) in found {
             match list {
-                TermList::Plain => self.plain.want(texts, term.clone()),
-                TermList::Addresses => self.addresses.want(texts, term.clone()),
-                TermList::Uuids => self.uuids.want(texts, term.clone()),
-                TermList::Dotted => self.dotted.want(texts, term.clone()),
+                TermList::Plain => self.plain.want(term.clone()),
+                TermList::Addresses => self.addresses.want(term.clone()),
+                TermList::Uuids => self.uuids.want(term.clone()),
+                TermList::Dotted => self.dotted.want(term.clone()),
                 TermList::Numbers => self.add_number(texts.text.get(term.clone()).unwrap_or_default()),
             }
         }
