@@ -15,7 +15,7 @@ use threadline_model::schema::Table;
 use crate::codec::Encoders;
 use crate::committer::Queue;
 use crate::dedup::Window;
-use crate::memory::{Memory, State};
+use crate::memory::{Extent, Memory, State};
 use crate::quarantine::Scope;
 use crate::sealed::Sealed;
 use crate::sealed::catalogue::Catalogue;
@@ -173,10 +173,10 @@ impl Core {
     }
 
     /// Seals what is in memory.
-    pub(crate) fn seal(&self) -> Result<(), StoreError> {
+    pub(crate) fn seal(&self, extent: Extent) -> Result<(), StoreError> {
         self.check_writable()?;
         let _sealing = lock(&self.sealing);
-        let result = self.seal_locked(false);
+        let result = self.seal_locked(extent, false);
         let now = self.env.clock.monotonic();
         let mut status = self.status();
         status.seal_error = result.as_ref().err().map(ToString::to_string);
@@ -198,20 +198,20 @@ impl Core {
     }
 
     /// `sealing` is held.
-    fn seal_locked(&self, wipe: bool) -> Result<(), StoreError> {
+    fn seal_locked(&self, extent: Extent, wipe: bool) -> Result<(), StoreError> {
         let last_seq = self.memory.state().last_seq;
         loop {
-            let (through, state) = self.memory.freeze();
+            let (through, state) = self.memory.freeze(extent);
             for table in Table::ALL {
-                let batches = state.rows(table).frozen_after(self.sealed_seq(table));
+                let batches = state.rows(table).frozen_after(self.sealed_seq(table), through);
                 // Also without rows: the table's sealed sequence number moves on.
                 self.sealed.seal(table, &batches, through)?;
                 self.memory.drop_through(table, self.sealed_seq(table));
             }
             self.memory.thaw();
             add(&self.counters.seals, u64::from(state.row_count() > 0));
-            // What was frozen may be left from a seal that failed.
-            if through >= last_seq {
+            // What was frozen may be left from a seal that failed. The rows of an hour that begins may stay.
+            if through >= last_seq || extent == Extent::WholeHours {
                 break;
             }
         }
@@ -240,16 +240,15 @@ impl Core {
         reused
     }
 
-    /// Whether the memory table has reached a bound.
-    pub(crate) fn seal_due(&self) -> bool {
+    /// What is to be sealed: all when it has waited for long enough, whole hours when the memory table has reached a bound.
+    pub(crate) fn seal_due(&self) -> Option<Extent> {
         let state = self.memory.state();
         let now = self.env.clock.monotonic();
-        let Some(since) = state.since() else { return false };
+        let waited = now.saturating_sub(state.since()?) >= self.options.seal_after;
         let bytes_max = self.options.seal_bytes.min(self.options.memory_bytes_max / 2);
-        let due = state.bytes() >= bytes_max
-            || state.row_count() >= self.options.seal_rows
-            || now.saturating_sub(since) >= self.options.seal_after;
-        due && now >= self.status().seal_at
+        let full = state.bytes() >= bytes_max || state.row_count() >= self.options.seal_rows;
+        let extent = if waited { Extent::All } else { Extent::WholeHours };
+        ((waited || full) && now >= self.status().seal_at).then_some(extent)
     }
 
     /// One round of compaction and retention.
@@ -291,7 +290,7 @@ impl Core {
             writer.leave();
             synced.and_then(|()| writer.open_segment()).map_err(io)?;
         }
-        self.seal_locked(true)?;
+        self.seal_locked(Extent::All, true)?;
         let erasure = self.sealed.erase(table, predicate, record)?;
         self.spares
             .wipe(&self.wal)

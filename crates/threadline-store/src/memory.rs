@@ -4,15 +4,22 @@
 //! queries slow: a row is copied once per level, and there are [`FANOUT`] times more rows in a chunk of the next level.
 //! *Frozen* chunks are being sealed: they stay as they are until they are in files. A seal that failed is done again
 //! with the same rows, because its commit may stand after all.
+//!
+//! Files are per hour. Rows of an hour that has just begun are rather left for the next seal than put into a small file
+//! that is merged with the next one's: who sends what happened long ago, or catches up, sends many hours one after the
+//! other.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMicrosecondType;
 use threadline_model::schema::Table;
 
 use crate::codec;
 use crate::quarantine::{self, Scope};
+use crate::sealed::rows::HOUR_US;
 use crate::wal::{PerTable, slot};
 
 /// So many neighbours become one.
@@ -21,6 +28,17 @@ const FANOUT: usize = 8;
 /// a busy sender are never copied.
 const CHUNK_ROWS: usize = 1 << 10;
 const CHUNK_BYTES: usize = 1 << 20;
+/// An hour has just begun when at most one in so many of its rows came before the last row of another hour.
+const STRAY_SHARE: usize = 16;
+
+/// Which rows a seal takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All.
+    All,
+    /// All but those of an hour that has just begun.
+    WholeHours,
+}
 
 /// Rows of one table that stay together.
 #[derive(Debug)]
@@ -73,6 +91,14 @@ impl Chunk {
             false => codec::seq_column(batch)?.values().partition_point(|&value| value <= seq),
         };
         (skip < batch.num_rows()).then(|| batch.slice(skip, batch.num_rows() - skip))
+    }
+
+    /// What is left of it without the rows up to `seq`.
+    fn rest(&self, seq: i64) -> Option<Chunk> {
+        let batch = self.rows_after(seq, Scope::All)?;
+        let first_seq = *codec::seq_column(&batch)?.values().first()?;
+        let has_quarantined = self.has_quarantined && quarantine::count(&batch) > 0;
+        Some(Chunk::new(batch, first_seq, self.last_seq, self.since, has_quarantined))
     }
 }
 
@@ -129,6 +155,14 @@ impl Rows {
             self.bytes = self.bytes.saturating_sub(chunk.bytes);
         }
         self.frozen = self.frozen.saturating_sub(gone);
+        if let Some(first) = self.chunks.first_mut()
+            && first.first_seq <= seq
+            && let Some(rest) = first.rest(seq)
+        {
+            self.rows = self.rows + rest.batch.num_rows() - first.batch.num_rows();
+            self.bytes = (self.bytes + rest.bytes).saturating_sub(first.bytes);
+            *first = Arc::new(rest);
+        }
     }
 
     /// The rows above `seq`, in sequence order.
@@ -137,10 +171,41 @@ impl Rows {
         self.chunks.iter().skip(from).filter_map(|chunk| chunk.rows_after(seq, scope)).collect()
     }
 
-    /// The frozen rows above `seq`, in sequence order.
-    pub(crate) fn frozen_after(&self, seq: i64) -> Vec<RecordBatch> {
+    /// The frozen rows above `seq`, in sequence order; `through` is the last that is frozen.
+    pub(crate) fn frozen_after(&self, seq: i64, through: i64) -> Vec<RecordBatch> {
         let frozen = self.chunks.get(..self.frozen).unwrap_or_default();
-        frozen.iter().filter_map(|chunk| chunk.rows_after(seq, Scope::All)).collect()
+        let rows = frozen.iter().filter_map(|chunk| chunk.rows_after(seq, Scope::All));
+        rows.map(|batch| {
+            let kept = codec::seq_column(&batch)
+                .map_or(batch.num_rows(), |seq| seq.values().partition_point(|&seq| seq <= through));
+            batch.slice(0, kept)
+        })
+        .filter(|batch| batch.num_rows() > 0)
+        .collect()
+    }
+
+    /// The last sequence number before the hour of the last row, when that hour has just begun and at least half of the
+    /// rows are before it.
+    fn before_new_hour(&self) -> Option<i64> {
+        let times = |chunk: &Chunk| {
+            let ts = chunk.batch.column_by_name("ts")?;
+            Some(ts.as_primitive_opt::<TimestampMicrosecondType>()?.values().clone())
+        };
+        let hour_of = |ts: i64| ts.div_euclid(HOUR_US);
+        let hour = hour_of(*times(self.chunks.last()?)?.last()?);
+        let (mut before, mut strays, mut begun) = (None, 0, 0);
+        for chunk in &self.chunks {
+            let seqs = codec::seq_column(&chunk.batch)?.values();
+            for (&ts, &seq) in times(chunk)?.iter().zip(seqs) {
+                if hour_of(ts) == hour {
+                    begun += 1;
+                } else {
+                    strays += std::mem::take(&mut begun);
+                    before = Some(seq);
+                }
+            }
+        }
+        before.filter(|_| begun <= self.rows / 2 && strays * STRAY_SHARE <= begun)
     }
 
     /// When the oldest row came.
@@ -167,6 +232,13 @@ impl State {
             Table::Logs => logs,
             Table::Spans => spans,
         }
+    }
+
+    /// Up to which sequence number a seal takes rows. Both tables end at the same: that of the larger one's hours.
+    fn through(&self, extent: Extent) -> i64 {
+        let larger = self.tables.iter().max_by_key(|rows| rows.rows);
+        let before = larger.filter(|_| extent == Extent::WholeHours).and_then(Rows::before_new_hour);
+        before.unwrap_or(self.last_seq)
     }
 
     /// Bytes of both tables.
@@ -231,15 +303,21 @@ impl Memory {
         self.change(|state| state.last_seq = state.last_seq.max(seq));
     }
 
-    /// Freezes what is there, unless something is frozen still; up to which sequence number, and the state with it.
-    pub(crate) fn freeze(&self) -> (i64, Arc<State>) {
+    /// Freezes what is there, or what `extent` says of it, unless something is frozen still; up to which sequence number,
+    /// and the state with it.
+    pub(crate) fn freeze(&self, extent: Extent) -> (i64, Arc<State>) {
         self.change(|state| {
-            if state.frozen_seq.is_none() {
-                for rows in &mut state.tables {
-                    rows.frozen = rows.chunks.len();
+            let through = match state.frozen_seq {
+                Some(through) => through,
+                None => {
+                    let through = state.through(extent);
+                    for rows in &mut state.tables {
+                        rows.frozen = rows.chunks.partition_point(|chunk| chunk.first_seq <= through);
+                    }
+                    state.frozen_seq = Some(through);
+                    through
                 }
-            }
-            let through = *state.frozen_seq.get_or_insert(state.last_seq);
+            };
             (through, Arc::new(state.clone()))
         })
     }
@@ -267,7 +345,7 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::support::{logs, seqs};
+    use crate::tests::support::{logs, logs_at, seqs};
 
     fn batch(first: i64, rows: usize) -> (Table, RecordBatch) {
         (Table::Logs, codec::with_seq(Table::Logs, &logs(first as u64, rows), first).unwrap())
@@ -297,10 +375,11 @@ mod tests {
     fn frozen_rows_are_dropped_and_later_ones_stay() {
         let memory = Memory::default();
         memory.insert((1..=20).map(|seq| batch(seq, 1)), Duration::ZERO);
-        let frozen =
-            |state: &State| state.rows(Table::Logs).frozen_after(0).iter().flat_map(seqs).collect::<Vec<_>>();
+        let frozen = |state: &State| {
+            state.rows(Table::Logs).frozen_after(0, 60).iter().flat_map(seqs).collect::<Vec<_>>()
+        };
         for _ in 0..2 {
-            let (through, state) = memory.freeze();
+            let (through, state) = memory.freeze(Extent::All);
             assert_eq!((through, frozen(&state)), (20, (1..=20).collect()), "the same until it is thawed");
             let next = memory.state().last_seq + 1;
             memory.insert((next..next + 20).map(|seq| batch(seq, 1)), Duration::from_secs(1));
@@ -313,7 +392,51 @@ mod tests {
         let bytes: usize = state.rows(Table::Logs).chunks.iter().map(|chunk| chunk.bytes).sum();
         assert_eq!((state.row_count(), state.bytes()), (40, bytes));
         assert_eq!(state.since(), Some(Duration::from_secs(1)));
-        let (through, state) = memory.freeze();
+        let (through, state) = memory.freeze(Extent::All);
         assert_eq!((through, frozen(&state)), (60, (21..=60).collect()));
+    }
+
+    #[test]
+    fn an_hour_that_has_just_begun_is_left() {
+        let cases: [(&str, &[(u64, usize)], i64); 8] = [
+            ("one hour", &[(5, 8)], 8),
+            ("a new one", &[(5, 6), (6, 2)], 6),
+            ("of several", &[(5, 4), (6, 8), (7, 3)], 12),
+            ("an older one", &[(6, 6), (5, 2)], 6),
+            ("one that has most of the rows", &[(5, 3), (6, 5)], 8),
+            ("a stray row before", &[(5, 20), (6, 1), (5, 1), (6, 16)], 22),
+            ("too many of them", &[(5, 20), (6, 2), (5, 1), (6, 16)], 39),
+            ("both in turn", &[(5, 9), (6, 1), (5, 1), (6, 1)], 12),
+        ];
+        for (what, runs, want) in cases {
+            let hours: Vec<u64> =
+                runs.iter().flat_map(|(hour, rows)| std::iter::repeat_n(*hour, *rows)).collect();
+            let count = hours.len() as i64;
+            // In one chunk, in several, each row by itself.
+            for step in [hours.len(), 5, 1] {
+                let memory = Memory::default();
+                let firsts = (0..hours.len()).step_by(step);
+                memory.insert(
+                    firsts.map(|first| {
+                        let rows = step.min(hours.len() - first);
+                        let batch = logs_at(first as u64, rows, &|_| String::new(), &|at| hours[at as usize]);
+                        (Table::Logs, codec::with_seq(Table::Logs, &batch, first as i64 + 1).unwrap())
+                    }),
+                    Duration::ZERO,
+                );
+                let (through, state) = memory.freeze(Extent::WholeHours);
+                let frozen = state.rows(Table::Logs).frozen_after(0, through);
+                let frozen: Vec<i64> = frozen.iter().flat_map(seqs).collect();
+                assert_eq!((through, frozen), (want, (1..=want).collect()), "{what}, {step} at a time");
+                memory.drop_through(Table::Logs, through);
+                memory.thaw();
+                let state = memory.state();
+                let rows = state.rows(Table::Logs);
+                assert_eq!(seqs_of(&memory, 0), (want + 1..=count).collect::<Vec<_>>());
+                assert_eq!(rows.rows as i64, count - want);
+                assert_eq!(rows.bytes, rows.chunks.iter().map(|chunk| chunk.bytes).sum::<usize>());
+                assert_eq!(memory.freeze(Extent::All).0, count);
+            }
+        }
     }
 }

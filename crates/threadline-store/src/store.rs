@@ -11,6 +11,7 @@ use arrow_array::{BooleanArray, RecordBatch};
 use threadline_model::schema::{Layout, Table};
 
 use crate::core::{Core, lock};
+use crate::memory::Extent;
 use crate::threads::Threads;
 use crate::{AppendError, Env, Options, Scope, Snapshot, StoreError, Tail, committer, open};
 
@@ -239,7 +240,7 @@ impl Store {
     /// # Errors
     /// When the disk fails; the rows stay in memory and in the write-ahead log.
     pub fn seal(&self) -> Result<(), StoreError> {
-        self.core().seal()
+        self.core().seal(Extent::All)
     }
 
     /// Runs one round of compaction and retention now. Whether there was anything to do.
@@ -255,8 +256,8 @@ impl Store {
     pub fn step(&self) {
         let core = self.core();
         while core.commit().is_some() {}
-        if core.seal_due() {
-            let _ = core.seal();
+        if let Some(extent) = core.seal_due() {
+            let _ = core.seal(extent);
         }
         if core.maintain_due() {
             let _ = core.maintain();
@@ -375,7 +376,7 @@ impl Open {
         if core.read_only || lock(&core.guard).is_none() {
             return Ok(());
         }
-        let sealed = core.seal();
+        let sealed = core.seal(Extent::All);
         *lock(&core.writer) = None;
         *lock(&core.guard) = None;
         sealed

@@ -84,9 +84,9 @@ fn commit(core: &Core) {
 
 fn seal(core: &Core) {
     while !core.stopping() {
-        if core.seal_due() {
+        if let Some(extent) = core.seal_due() {
             // Shows in the health; `seal_due` holds the next attempt back.
-            let _ = core.seal();
+            let _ = core.seal(extent);
         }
         // Without a spare the committer makes one itself, only slower.
         let _ = core.spares.prepare(&core.wal);

@@ -12,7 +12,9 @@ use arrow_schema::{DataType, Field, Schema};
 use proptest::prelude::*;
 use threadline_model::schema::Table;
 
-use self::support::{TestClock, TestDisk, append, append_to, logs_with, records, seqs, small, texts};
+use self::support::{
+    TestClock, TestDisk, append, append_at, append_to, logs_with, records, seqs, small, texts,
+};
 use crate::{Ack, Append, AppendError, BatchId, Options, Pressure, Prune, Scope, Store, StoreError};
 
 type Outcome = Result<Ack, AppendError>;
@@ -653,6 +655,32 @@ fn rows_stay_once_wherever_a_seal_is_interrupted() {
     panic!("a seal takes more writes than were tried");
 }
 
+#[test]
+fn what_comes_hour_by_hour_is_written_once() {
+    let mut rig = Rig::with(Options { seal_rows: 100, ..small() });
+    for id in 0..100 {
+        // 40 records an hour, in requests that do not end where hours do.
+        assert!(rig.send([append_at(Table::Logs, id, id * 7, 7, &|record| record / 40)])[0].is_ok());
+        if id == 60 {
+            rig.crash(false);
+        }
+    }
+    let hours_of = |rig: &Rig| -> Vec<(i64, u64)> {
+        let files = rig.store().snapshot().logs.files;
+        let mut hours: Vec<_> = files.iter().map(|file| (file.meta().hour, file.meta().rows)).collect();
+        hours.sort_unstable();
+        hours
+    };
+    let files = hours_of(&rig);
+    assert!(files.len() >= 14 && files.iter().all(|(_, rows)| *rows == 40), "{files:?}");
+    // One of them is in a file of its own once it has waited for long enough.
+    rig.clock.advance(small().seal_after);
+    rig.store().step();
+    assert_eq!(hours_of(&rig).iter().map(|(_, rows)| *rows).collect::<Vec<_>>()[files.len()..], [40, 20]);
+    assert_eq!(rig.records(), (0..700).collect::<Vec<_>>());
+    assert!(rig.store().verify().unwrap().findings.is_empty());
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Append { spans: bool, rows: usize },
@@ -679,9 +707,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     /// Against a list of what was acknowledged: wherever rows are, the tail gives them in order, each once.
+    /// They are sealed by the way, whole hours at a time.
     #[test]
-    fn the_tail_neither_skips_nor_repeats(steps in steps()) {
-        let mut rig = Rig::new();
+    fn the_tail_neither_skips_nor_repeats(steps in steps(), seal_rows in 10..80usize) {
+        let mut rig = Rig::with(Options { seal_rows, ..small() });
         let mut model: Vec<(Table, u64)> = Vec::new();
         let mut tail = rig.store().tail(1);
         let mut given = 0;
@@ -690,7 +719,7 @@ proptest! {
                 Step::Append { spans, rows } => {
                     let table = if spans { Table::Spans } else { Table::Logs };
                     let first = model.len() as u64;
-                    let outcome = rig.send([append_to(table, first, first, rows)]);
+                    let outcome = rig.send([append_at(table, first, first, rows, &|record| record / 25)]);
                     prop_assert_eq!(&outcome, &[ack(first as i64 + 1, rows as u64)]);
                     model.extend((first..first + rows as u64).map(|record| (table, record)));
                 }
@@ -721,5 +750,8 @@ proptest! {
             }
         }
         prop_assert_eq!(given, model.len());
+        let logs: Vec<u64> =
+            model.iter().filter(|(table, _)| *table == Table::Logs).map(|(_, record)| *record).collect();
+        prop_assert_eq!(rig.records(), logs);
     }
 }

@@ -16,6 +16,7 @@ use threadline_model::record::{LogView, ResourceView};
 use threadline_model::schema::{Layout, Table};
 use threadline_model::value::Value;
 
+use crate::sealed::rows::HOUR_US;
 use crate::{Append, BatchId, Env, Options};
 
 pub(crate) const START_US: i64 = 1_700_000_000_000_000;
@@ -27,6 +28,16 @@ pub(crate) fn logs(first: u64, rows: usize) -> RecordBatch {
 
 /// The same with `more` of the record behind each body.
 pub(crate) fn logs_with(first: u64, rows: usize, more: &dyn Fn(u64) -> String) -> RecordBatch {
+    logs_at(first, rows, more, &|_| 0)
+}
+
+/// The same, each record so many hours after the start.
+pub(crate) fn logs_at(
+    first: u64,
+    rows: usize,
+    more: &dyn Fn(u64) -> String,
+    hours: &dyn Fn(u64) -> u64,
+) -> RecordBatch {
     let mut builder = BatchBuilder::new(Arc::new(Layout::base(Table::Logs)), START_US, RecordLimits::default());
     builder.set_resource(&ResourceView {
         attributes: &[("service.name", Value::Str("shop"))],
@@ -37,7 +48,7 @@ pub(crate) fn logs_with(first: u64, rows: usize, more: &dyn Fn(u64) -> String) -
         builder
             .push_log(
                 &LogView {
-                    time_unix_nano: START_US as u64 * 1000,
+                    time_unix_nano: (START_US as u64 + hours(record) * HOUR_US as u64) * 1000,
                     severity_text: &format!("S{record}"),
                     body: Value::Str(&body),
                     attributes: &[("url.path", Value::Str("/x")), ("n", Value::Int(record as i64))],
@@ -57,7 +68,13 @@ pub(crate) fn append(id: u64, first: u64, rows: usize) -> Append {
 
 /// An append of the same columns as spans.
 pub(crate) fn append_to(table: Table, id: u64, first: u64, rows: usize) -> Append {
-    let mut append = append(id, first, rows);
+    append_at(table, id, first, rows, &|_| 0)
+}
+
+/// The same, each record so many hours after the start.
+pub(crate) fn append_at(table: Table, id: u64, first: u64, rows: usize, hours: &dyn Fn(u64) -> u64) -> Append {
+    let batch = logs_at(first, rows, &|_| String::new(), hours);
+    let mut append = Append { table: Table::Logs, id: BatchId(u128::from(id)), batch };
     if table == Table::Spans {
         let keep: Vec<usize> = (0..append.batch.num_columns())
             .filter(|&i| !["body", "severity_text"].contains(&append.batch.schema().field(i).name().as_str()))
