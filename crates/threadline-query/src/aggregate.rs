@@ -1,6 +1,7 @@
 //! Histograms, fields and their values. What is counted by is held in memory, up to the guard's bound.
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow_array::{Array, RecordBatch};
@@ -11,6 +12,7 @@ use threadline_model::schema::{Table, fixed};
 use threadline_model::value;
 use threadline_store::{Facets, SealedFile, Snapshot};
 
+use crate::cores::{Budget, on_cores};
 use crate::counts::{MINUTE_US, Slice, each_minute, narrowed};
 use crate::field::FieldReader;
 use crate::lang::{Expr, Field, Severity, code_name};
@@ -127,55 +129,42 @@ pub fn histogram(
     let mut columns = reader.columns();
     columns.push("ts".to_owned());
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
-    let mut groups = Groups::new(guard.memory_bytes_max, ENTRY_BYTES + buckets * 8);
-    let mut counts: Vec<Vec<u64>> = Vec::new();
-    let mut total = 0;
     let slice = Slice::of(&request.expr, request.table).filter(|_| interval_us % MINUTE_US == 0);
     let rolled = slice.as_ref().and_then(|slice| Some((slice, Rolled::of(request)?)));
-    for source in &sources {
-        let mut ranges = vec![request.range];
-        if let (Source::File(file), Some((slice, rolled))) = (source, &rolled)
-            && !source.excluded_by(&prune)
-        {
-            ranges = each_minute(file, slice, request.range, |service, entry| {
-                let group = groups.index(rolled.value(service, entry.class).as_deref())?;
-                if group >= counts.len() {
-                    counts.resize_with(group + 1, || vec![0; buckets]);
-                }
-                let bucket = usize::try_from((entry.minute_us - start_us) / interval_us).ok();
-                if let Some(slot) = counts.get_mut(group).and_then(|counts| counts.get_mut(bucket?)) {
-                    *slot += entry.rows;
-                    total += entry.rows;
-                }
-                Ok(())
-            })?;
-        }
-        for part in ranges {
-            let prune = narrowed(&prune, request.range, part);
-            each_batch(source, &matcher, &columns, &prune, part, guard, |batch, _, found| {
-                let ts = Batch::new(batch).int("ts");
-                reader.each(batch, found, |row, value| {
-                    let group = groups.index(value)?;
-                    if group >= counts.len() {
-                        counts.resize_with(group + 1, || vec![0; buckets]);
-                    }
-                    let bucket = (ts.get(row).unwrap_or(start_us) - start_us) / interval_us;
-                    let slot =
-                        counts.get_mut(group).and_then(|counts| counts.get_mut(usize::try_from(bucket).ok()?));
-                    if let Some(slot) = slot {
-                        *slot += 1;
-                        total += 1;
-                    }
-                    Ok(())
-                })
-            })?;
-        }
-    }
-    let mut series: Vec<Series> = groups
-        .into_values()
+    let bucket = |ts_us: i64| usize::try_from((ts_us - start_us) / interval_us).unwrap_or(usize::MAX);
+    let parts = on_cores(
+        &sources,
+        guard,
+        |budget| Tally::new(budget, buckets),
+        |tally, source| {
+            let mut ranges = vec![request.range];
+            if let (Source::File(file), Some((slice, rolled))) = (source, &rolled)
+                && !source.excluded_by(&prune)
+            {
+                ranges = each_minute(file, slice, request.range, |service, entry| {
+                    let value = rolled.value(service, entry.class);
+                    tally.add(value.as_deref(), bucket(entry.minute_us), entry.rows)
+                })?;
+            }
+            for part in ranges {
+                let prune = narrowed(&prune, request.range, part);
+                each_batch(source, &matcher, &columns, &prune, part, guard, |batch, _, found| {
+                    let ts = Batch::new(batch).int("ts");
+                    reader.each(batch, found, |row, value| {
+                        tally.add(value, bucket(ts.get(row).unwrap_or(start_us)), 1)
+                    })
+                })?;
+            }
+            Ok(ControlFlow::Continue(()))
+        },
+    )?;
+    let tally = Tally::sum(parts)?;
+    let total = tally.counts.iter().sum();
+    let (values, counts) = tally.into_values();
+    let mut series: Vec<Series> = values
         .into_iter()
-        .zip(counts)
-        .map(|(value, counts)| Series { value, other: false, counts })
+        .zip(counts.chunks(buckets.max(1)))
+        .map(|(value, counts)| Series { value, other: false, counts: counts.to_vec() })
         .collect();
     series.sort_by_cached_key(|series| {
         (std::cmp::Reverse(series.counts.iter().sum::<u64>()), series.value.clone())
@@ -272,56 +261,103 @@ fn with_other(mut series: Vec<Series>, series_max: usize, buckets: usize) -> Vec
     series
 }
 
-/// Distinct values, numbered as they come.
-struct Groups {
+/// Rows by value and bucket.
+struct Tally {
+    /// Numbers of the values, as they came.
     known: FxHashMap<String, usize>,
     /// Number of the rows without a value.
     missing: Option<usize>,
-    len: usize,
+    values: usize,
+    buckets: usize,
+    /// By value, each its buckets.
+    counts: Vec<u64>,
     bytes: usize,
-    bytes_max: usize,
-    entry_bytes: usize,
+    budget: Arc<Budget>,
 }
 
-impl Groups {
-    fn new(bytes_max: usize, entry_bytes: usize) -> Groups {
-        Groups { known: FxHashMap::default(), missing: None, len: 0, bytes: 0, bytes_max, entry_bytes }
+impl Tally {
+    fn new(budget: &Arc<Budget>, buckets: usize) -> Tally {
+        Tally {
+            known: FxHashMap::default(),
+            missing: None,
+            values: 0,
+            buckets,
+            counts: Vec::new(),
+            bytes: 0,
+            budget: Arc::clone(budget),
+        }
     }
 
-    fn index(&mut self, value: Option<&str>) -> Result<usize, QueryError> {
+    /// Counts rows; those beyond the buckets do not count.
+    #[inline]
+    fn add(&mut self, value: Option<&str>, bucket: usize, rows: u64) -> Result<(), QueryError> {
+        let number = self.number(value)?;
+        if bucket < self.buckets
+            && let Some(count) = self.counts.get_mut(number * self.buckets + bucket)
+        {
+            *count += rows;
+        }
+        Ok(())
+    }
+
+    /// The number of a value.
+    #[inline]
+    fn number(&mut self, value: Option<&str>) -> Result<usize, QueryError> {
         let known = match value {
             Some(value) => self.known.get(value).copied(),
             None => self.missing,
         };
-        if let Some(index) = known {
-            return Ok(index);
-        }
-        self.bytes += self.entry_bytes + value.map_or(0, str::len);
-        if self.bytes > self.bytes_max {
-            return Err(QueryError::TooExpensive(format!(
-                "the field has more distinct values than fit into {} MB: narrow the time range or the conditions",
-                self.bytes_max >> 20
-            )));
-        }
-        let index = self.len;
-        self.len += 1;
-        match value {
-            Some(value) => {
-                self.known.insert(value.to_owned(), index);
-            }
-            None => self.missing = Some(index),
-        }
-        Ok(index)
+        known.map_or_else(|| self.new_number(value), Ok)
     }
 
-    fn into_values(self) -> Vec<Option<String>> {
-        let mut values = vec![None; self.len];
-        for (value, index) in self.known {
-            if let Some(slot) = values.get_mut(index) {
+    fn new_number(&mut self, value: Option<&str>) -> Result<usize, QueryError> {
+        let bytes = ENTRY_BYTES + self.buckets * size_of::<u64>() + value.map_or(0, str::len);
+        self.bytes += bytes;
+        if !self.budget.take(bytes) {
+            return Err(QueryError::TooExpensive(format!(
+                "the field has more distinct values than fit into {} MB: narrow the time range or the conditions",
+                self.budget.max() >> 20
+            )));
+        }
+        let number = self.values;
+        self.values += 1;
+        self.counts.resize(self.values * self.buckets, 0);
+        match value {
+            Some(value) => {
+                self.known.insert(value.to_owned(), number);
+            }
+            None => self.missing = Some(number),
+        }
+        Ok(number)
+    }
+
+    /// All parts of a count together.
+    fn sum(parts: Vec<Tally>) -> Result<Tally, QueryError> {
+        let mut parts = parts.into_iter();
+        let mut sum = parts.next().ok_or_else(|| QueryError::Internal("a count has no parts".to_owned()))?;
+        for part in parts {
+            sum.budget.give(part.bytes);
+            let buckets = sum.buckets.max(1);
+            let (values, counts) = part.into_values();
+            for (value, counts) in values.into_iter().zip(counts.chunks(buckets)) {
+                let from = sum.number(value.as_deref())? * buckets;
+                for (sum, count) in sum.counts.iter_mut().skip(from).zip(counts) {
+                    *sum += count;
+                }
+            }
+        }
+        Ok(sum)
+    }
+
+    /// The values, and the buckets of each one after the other.
+    fn into_values(self) -> (Vec<Option<String>>, Vec<u64>) {
+        let mut values = vec![None; self.values];
+        for (value, number) in self.known {
+            if let Some(slot) = values.get_mut(number) {
                 *slot = Some(value);
             }
         }
-        values
+        (values, self.counts)
     }
 }
 
@@ -379,9 +415,8 @@ pub fn fields(
     };
     let columns: Vec<&str> =
         schema.fields().iter().map(|field| field.name().as_str()).filter(|name| is_field(name)).collect();
-    let mut found_fields = Fields { known: FxHashMap::default(), bytes: 0, bytes_max: guard.memory_bytes_max };
-    for source in sources(snapshot) {
-        each_batch(&source, &matcher, &columns, &prune, range, guard, |batch, _, found| {
+    let parts = on_cores(&sources(snapshot), guard, Fields::new, |fields, source| {
+        each_batch(source, &matcher, &columns, &prune, range, guard, |batch, _, found| {
             for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
                 let name = field.name().as_str();
                 if columns.contains(&name) && !matches!(name, "attrs" | "resource") {
@@ -389,14 +424,15 @@ pub fn fields(
                         None => found.count(),
                         Some(nulls) => found.iter().filter(|row| nulls.is_valid(*row)).count(),
                     };
-                    found_fields.add_column(name, array.data_type(), rows as u64)?;
+                    fields.add_column(name, array.data_type(), rows as u64)?;
                 }
             }
-            found_fields.add_attrs(batch, found)?;
-            found_fields.add_resources(batch, found)
+            fields.add_attrs(batch, found)?;
+            fields.add_resources(batch, found)
         })?;
-    }
-    let mut list: Vec<FieldInfo> = found_fields
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let mut list: Vec<FieldInfo> = Fields::sum(parts)?
         .known
         .into_iter()
         .map(|(name, (field_type, rows))| FieldInfo { name, field_type, rows })
@@ -409,10 +445,27 @@ pub fn fields(
 struct Fields {
     known: FxHashMap<String, (&'static str, u64)>,
     bytes: usize,
-    bytes_max: usize,
+    budget: Arc<Budget>,
 }
 
 impl Fields {
+    fn new(budget: &Arc<Budget>) -> Fields {
+        Fields { known: FxHashMap::default(), bytes: 0, budget: Arc::clone(budget) }
+    }
+
+    /// All parts of a count together.
+    fn sum(parts: Vec<Fields>) -> Result<Fields, QueryError> {
+        let mut parts = parts.into_iter();
+        let mut sum = parts.next().ok_or_else(|| QueryError::Internal("a count has no parts".to_owned()))?;
+        for part in parts {
+            sum.budget.give(part.bytes);
+            for (name, (field_type, rows)) in part.known {
+                sum.add(&name, field_type, rows)?;
+            }
+        }
+        Ok(sum)
+    }
+
     fn add(&mut self, name: &str, field_type: &'static str, rows: u64) -> Result<(), QueryError> {
         if rows == 0 {
             return Ok(());
@@ -424,8 +477,9 @@ impl Fields {
             }
             return Ok(());
         }
-        self.bytes += name.len() + ENTRY_BYTES;
-        if self.bytes > self.bytes_max {
+        let bytes = name.len() + ENTRY_BYTES;
+        self.bytes += bytes;
+        if !self.budget.take(bytes) {
             return Err(QueryError::TooExpensive(
                 "there are too many different fields: narrow the time range or the conditions".to_owned(),
             ));
@@ -561,38 +615,32 @@ pub fn field_values(
     let reader = FieldReader::new(&Field::parse_reference(field), table);
     let columns = reader.columns();
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
-    let mut groups = Groups::new(guard.memory_bytes_max, ENTRY_BYTES);
-    let mut counts: Vec<u64> = Vec::new();
     let facet = facet_column(&Field::parse_reference(field));
     let slice = Slice::of(expr, table).filter(Slice::any_service);
-    for source in sources(snapshot.table(table)) {
-        if let (Source::File(file), Some(facet), Some(slice)) = (&source, &facet, &slice)
-            && source.is_within(range)
-            && let Some(values) = facet.of(file)?
-        {
-            for (value, rows) in values.rows(slice) {
-                let group = groups.index(Some(value))?;
-                counts.resize(counts.len().max(group + 1), 0);
-                if let Some(count) = counts.get_mut(group) {
-                    *count += rows;
-                }
+    let sources = sources(snapshot.table(table));
+    let parts = on_cores(
+        &sources,
+        guard,
+        |budget| Tally::new(budget, 1),
+        |tally, source| {
+            if let (Source::File(file), Some(facet), Some(slice)) = (source, &facet, &slice)
+                && source.is_within(range)
+                && let Some(values) = facet.of(file)?
+            {
+                values.rows(slice).try_for_each(|(value, rows)| tally.add(Some(value), 0, rows))?;
+                return Ok(ControlFlow::Continue(()));
             }
-            continue;
-        }
-        each_batch(&source, &matcher, &columns, &prune, range, guard, |batch, _, found| {
-            reader.each(batch, found, |_, value| {
-                if value.is_some() {
-                    let group = groups.index(value)?;
-                    counts.resize(counts.len().max(group + 1), 0);
-                    if let Some(count) = counts.get_mut(group) {
-                        *count += 1;
-                    }
-                }
-                Ok(())
-            })
-        })?;
-    }
-    let values = groups.into_values().into_iter().zip(counts);
+            each_batch(source, &matcher, &columns, &prune, range, guard, |batch, _, found| {
+                reader.each(batch, found, |_, value| match value {
+                    Some(_) => tally.add(value, 0, 1),
+                    None => Ok(()),
+                })
+            })?;
+            Ok(ControlFlow::Continue(()))
+        },
+    )?;
+    let (values, counts) = Tally::sum(parts)?.into_values();
+    let values = values.into_iter().zip(counts);
     let mut list: Vec<(String, u64)> = values.filter_map(|(value, count)| Some((value?, count))).collect();
     list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     list.truncate(limit);

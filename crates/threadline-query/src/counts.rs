@@ -5,7 +5,7 @@
 //! - *edge*: rows of a file in minutes that the range cuts through: counted row by row.
 
 use std::borrow::Cow;
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
@@ -13,6 +13,7 @@ use threadline_model::schema::Table;
 use threadline_store::{IndexPlan, Prune, RollupEntry, SealedFile, Snapshot, TERM_BYTES_MAX};
 
 use crate::aggregate::field_values;
+use crate::cores::on_cores;
 use crate::lang::{Expr, Field, Network, Op, Test, is_term_char};
 use crate::matcher::{Mask, Matcher, of_network, prune, prune_nothing_but};
 use crate::search::TimeRange;
@@ -210,41 +211,64 @@ pub fn count(
     let matcher = Matcher::new(expr, table)?;
     let pruned = prune(expr, table, range);
     let (slice, counted) = (Slice::of(expr, table), Counted::of(expr, table));
-    let mut total = 0;
-    for source in sources(snapshot.table(table)) {
-        guard.check()?;
-        if source.excluded_by(&pruned) {
-            continue;
+    let count = Count { matcher, pruned, range, slice, counted, guard };
+    let sources = sources(snapshot.table(table));
+    let totals = on_cores(
+        &sources,
+        guard,
+        |_| 0,
+        |total, source| {
+            *total += count.rows(source)?;
+            Ok(ControlFlow::Continue(()))
+        },
+    )?;
+    Ok(totals.into_iter().sum())
+}
+
+/// What is counted.
+struct Count<'a> {
+    matcher: Matcher,
+    pruned: Prune,
+    range: TimeRange,
+    slice: Option<Slice>,
+    counted: Option<Counted>,
+    guard: &'a Guard,
+}
+
+impl Count<'_> {
+    fn rows(&self, source: &Source) -> Result<u64, QueryError> {
+        let Count { matcher, pruned, range, slice, counted, guard } = self;
+        if source.excluded_by(pruned) {
+            return Ok(0);
         }
-        let within = source.is_within(range);
+        let within = source.is_within(*range);
         if within && matcher.is_all() {
-            total += source.rows();
-            continue;
+            return Ok(source.rows());
         }
-        let mut ranges = vec![range];
-        if let Source::File(file) = &source {
-            if let (true, Some(counted)) = (within, &counted)
-                && let Some(rows) = counted.rows(file, &matcher, guard)?
+        let mut total = 0;
+        let mut ranges = vec![*range];
+        if let Source::File(file) = source {
+            if let (true, Some(counted)) = (within, counted)
+                && let Some(rows) = counted.rows(file, matcher, guard)?
             {
-                total += rows;
-                continue;
+                return Ok(rows);
             }
-            if let Some(slice) = &slice {
-                ranges = each_minute(file, slice, range, |_, entry| {
+            if let Some(slice) = slice {
+                ranges = each_minute(file, slice, *range, |_, entry| {
                     total += entry.rows;
                     Ok(())
                 })?;
             }
         }
         for part in ranges {
-            let pruned = narrowed(&pruned, range, part);
-            each_batch(&source, &matcher, &[], &pruned, part, guard, |_, _, found| {
+            let pruned = narrowed(pruned, *range, part);
+            each_batch(source, matcher, &[], &pruned, part, guard, |_, _, found| {
                 total += found.count() as u64;
                 Ok(())
             })?;
         }
+        Ok(total)
     }
-    Ok(total)
 }
 
 /// Counts distinct values of a field.

@@ -20,6 +20,7 @@ pub mod source;
 pub mod sql;
 pub mod traces;
 
+mod cores;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -12,7 +12,8 @@
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
 use arrow_schema::{Field, Schema};
@@ -21,6 +22,7 @@ use threadline_model::columns::{Batch, IntColumn};
 use threadline_model::schema::{Layout, Table};
 use threadline_store::{Prune, Snapshot};
 
+use crate::cores::{on_cores, on_one_core};
 use crate::lang::Expr;
 pub use crate::matcher::Matcher;
 use crate::matcher::prune;
@@ -106,6 +108,8 @@ pub type Rows = Box<dyn Iterator<Item = Result<RecordBatch, QueryError>> + Send>
 
 /// Keys that a pass holds at most, whatever the memory bound.
 const PASS_KEYS_MAX: usize = 1 << 20;
+/// A pass that holds more keys than this runs on one core: each core has as many.
+const SHARED_KEYS_MAX: usize = 1 << 14;
 /// Rows of the first piece: small, so that the answer begins soon.
 const PIECE_ROWS_FIRST: usize = 256;
 /// Rows of a piece at most.
@@ -199,7 +203,23 @@ struct Best {
     worst: Option<Cursor>,
 }
 
+/// The last key that still counts, as far as any core knows.
+type Worst = Mutex<Option<Cursor>>;
+
 impl Best {
+    fn new(order: Order, max: usize) -> Best {
+        Best { order, max, keys: Vec::new(), worst: None }
+    }
+
+    /// Trims, and tells the others and is told what still counts.
+    fn agree(&mut self, shared: &Worst) {
+        self.trim();
+        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let order = self.order;
+        let worst = self.worst.into_iter().chain(*shared).min_by(|a, b| order.compare(a, b));
+        (self.worst, *shared) = (worst, worst);
+    }
+
     fn push(&mut self, key: Key) {
         if self.worst.is_none_or(|worst| self.order.compare(&key.at, &worst).is_lt()) {
             self.keys.push(key);
@@ -214,7 +234,9 @@ impl Best {
             let order = self.order;
             let (_, last, _) =
                 self.keys.select_nth_unstable_by(self.max - 1, |a, b| order.compare(&a.at, &b.at));
-            self.worst = Some(last.at);
+            let last = last.at;
+            self.worst =
+                Some(self.worst.into_iter().chain([last]).min_by(|a, b| order.compare(a, b)).unwrap_or(last));
             self.keys.truncate(self.max);
         }
     }
@@ -274,7 +296,6 @@ impl Search {
     /// Collects the next keys after `self.after`.
     fn pass(&mut self) -> Result<(), QueryError> {
         let max = (self.guard.memory_bytes_max / (4 * size_of::<Key>())).clamp(1024, PASS_KEYS_MAX);
-        let mut best = Best { order: self.order, max: max.min(self.remaining), keys: Vec::new(), worst: None };
         let newest = self.order == Order::Newest;
         let mut order: Vec<usize> = (0..self.sources.len()).collect();
         order.sort_by_key(|index| {
@@ -282,19 +303,30 @@ impl Search {
                 self.sources.get(*index).map_or(0, |source| if newest { source.ts().1 } else { source.ts().0 });
             if newest { time.wrapping_neg() } else { time }
         });
-        let mut tight = self.prune.clone();
-        for index in order {
-            let Some(source) = self.sources.get(index) else { continue };
-            best.trim();
+        let new = || Best::new(self.order, max.min(self.remaining));
+        let shared = Worst::default();
+        let add = |best: &mut Best, index: &usize| {
+            let Some(source) = self.sources.get(*index) else { return Ok(ControlFlow::Continue(())) };
+            best.agree(&shared);
             if best.worst.is_some_and(|worst| {
                 if newest { source.ts().1 < worst.ts_us } else { source.ts().0 > worst.ts_us }
             }) {
-                break;
+                // Nor do those that follow have better ones.
+                return Ok(ControlFlow::Break(()));
             }
             let range = self.bounded(best.worst);
+            let mut tight = self.prune.clone();
             tight.ts = crate::matcher::prune_nothing_but(range).ts.or_else(|| self.prune.ts.clone());
-            self.gather(index, &tight, range, &mut best)?;
-        }
+            self.gather(*index, &tight, range, best)?;
+            Ok(ControlFlow::Continue(()))
+        };
+        let parts = if max.min(self.remaining) <= SHARED_KEYS_MAX {
+            on_cores(&order, &self.guard, |_| new(), add)?
+        } else {
+            on_one_core(&order, &self.guard, |_| new(), add)?
+        };
+        let mut best = new();
+        best.keys = parts.into_iter().flat_map(|part| part.keys).collect();
         best.trim();
         let order = self.order;
         best.keys.sort_unstable_by(|a, b| order.compare(&a.at, &b.at));
