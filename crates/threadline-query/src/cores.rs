@@ -14,7 +14,8 @@ const ALONE: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 3 });
 /// Threads that help queries now, of all queries together: there are never more than cores, less one.
 static HELPERS: AtomicUsize = AtomicUsize::new(0);
 
-fn cores() -> usize {
+/// Cores that a query may use.
+pub(crate) fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     let least = if cfg!(test) { 4 } else { 1 };
     *CORES.get_or_init(|| thread::available_parallelism().map_or(1, usize::from).max(least))

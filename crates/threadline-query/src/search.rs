@@ -22,7 +22,7 @@ use threadline_model::columns::{Batch, IntColumn};
 use threadline_model::schema::{Layout, Table};
 use threadline_store::{Prune, Snapshot};
 
-use crate::cores::{on_cores, on_one_core};
+use crate::cores::{cores, on_cores, on_one_core};
 use crate::lang::Expr;
 pub use crate::matcher::Matcher;
 use crate::matcher::prune;
@@ -108,8 +108,6 @@ pub type Rows = Box<dyn Iterator<Item = Result<RecordBatch, QueryError>> + Send>
 
 /// Keys that a pass holds at most, whatever the memory bound.
 const PASS_KEYS_MAX: usize = 1 << 20;
-/// A pass that holds more keys than this runs on one core: each core has as many.
-const SHARED_KEYS_MAX: usize = 1 << 14;
 /// Rows of the first piece: small, so that the answer begins soon.
 const PIECE_ROWS_FIRST: usize = 256;
 /// Rows of a piece at most.
@@ -320,7 +318,9 @@ impl Search {
             self.gather(*index, &tight, range, best)?;
             Ok(ControlFlow::Continue(()))
         };
-        let parts = if max.min(self.remaining) <= SHARED_KEYS_MAX {
+        // Each core holds up to twice as many, until it trims.
+        let bytes = max.min(self.remaining) * 2 * size_of::<Key>() * cores();
+        let parts = if bytes <= self.guard.memory_bytes_max {
             on_cores(&order, &self.guard, |_| new(), add)?
         } else {
             on_one_core(&order, &self.guard, |_| new(), add)?
