@@ -131,7 +131,17 @@ pub fn histogram(
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
     let slice = Slice::of(&request.expr, request.table).filter(|_| interval_us % MINUTE_US == 0);
     let rolled = slice.as_ref().and_then(|slice| Some((slice, Rolled::of(request)?)));
-    let bucket = |ts_us: i64| usize::try_from((ts_us - start_us) / interval_us).unwrap_or(usize::MAX);
+    // Rows beyond the buckets do not count.
+    let add =
+        |tally: &mut Tally<Vec<u64>>, value: Option<&str>, ts_us: i64, rows: u64| -> Result<(), QueryError> {
+            let bucket = usize::try_from((ts_us - start_us) / interval_us).ok();
+            if let Some(count) =
+                tally.of(value)?.zip(bucket).and_then(|(counts, bucket)| counts.get_mut(bucket))
+            {
+                *count += rows;
+            }
+            Ok(())
+        };
     let parts = on_cores(
         &sources,
         guard,
@@ -142,30 +152,25 @@ pub fn histogram(
                 && !source.excluded_by(&prune)
             {
                 ranges = each_minute(file, slice, request.range, |service, entry| {
-                    let value = rolled.value(service, entry.class);
-                    tally.add(value.as_deref(), bucket(entry.minute_us), entry.rows)
+                    add(tally, rolled.value(service, entry.class).as_deref(), entry.minute_us, entry.rows)
                 })?;
             }
             for part in ranges {
                 let prune = narrowed(&prune, request.range, part);
                 each_batch(source, &matcher, &columns, &prune, part, guard, |batch, _, found| {
                     let ts = Batch::new(batch).int("ts");
-                    reader.each(batch, found, |row, value| {
-                        tally.add(value, bucket(ts.get(row).unwrap_or(start_us)), 1)
-                    })
+                    reader
+                        .each(batch, found, |row, value| add(tally, value, ts.get(row).unwrap_or(start_us), 1))
                 })?;
             }
             Ok(ControlFlow::Continue(()))
         },
     )?;
-    let tally = Tally::sum(parts)?;
-    let total = tally.counts.iter().sum();
-    let (values, counts) = tally.into_values();
-    let mut series: Vec<Series> = values
-        .into_iter()
-        .zip(counts.chunks(buckets.max(1)))
-        .map(|(value, counts)| Series { value, other: false, counts: counts.to_vec() })
+    let mut series: Vec<Series> = Tally::sum(parts)?
+        .into_values()
+        .map(|(value, counts)| Series { value, other: false, counts })
         .collect();
+    let total = series.iter().flat_map(|series| &series.counts).sum();
     series.sort_by_cached_key(|series| {
         (std::cmp::Reverse(series.counts.iter().sum::<u64>()), series.value.clone())
     });
@@ -261,56 +266,66 @@ fn with_other(mut series: Vec<Series>, series_max: usize, buckets: usize) -> Vec
     series
 }
 
-/// Rows by value and bucket.
-struct Tally {
+/// What is counted of a value: its rows, or its rows by bucket.
+trait Count: Send {
+    fn empty(buckets: usize) -> Self;
+
+    fn add(&mut self, other: Self);
+}
+
+impl Count for u64 {
+    fn empty(_: usize) -> u64 {
+        0
+    }
+
+    fn add(&mut self, other: u64) {
+        *self += other;
+    }
+}
+
+impl Count for Vec<u64> {
+    fn empty(buckets: usize) -> Vec<u64> {
+        vec![0; buckets]
+    }
+
+    fn add(&mut self, other: Vec<u64>) {
+        self.iter_mut().zip(other).for_each(|(sum, count)| *sum += count);
+    }
+}
+
+/// Counts of values.
+struct Tally<C> {
     /// Numbers of the values, as they came.
     known: FxHashMap<String, usize>,
     /// Number of the rows without a value.
     missing: Option<usize>,
-    values: usize,
+    counts: Vec<C>,
     buckets: usize,
-    /// By value, each its buckets.
-    counts: Vec<u64>,
     bytes: usize,
     budget: Arc<Budget>,
 }
 
-impl Tally {
-    fn new(budget: &Arc<Budget>, buckets: usize) -> Tally {
-        Tally {
-            known: FxHashMap::default(),
-            missing: None,
-            values: 0,
-            buckets,
-            counts: Vec::new(),
-            bytes: 0,
-            budget: Arc::clone(budget),
-        }
+impl<C: Count> Tally<C> {
+    fn new(budget: &Arc<Budget>, buckets: usize) -> Self {
+        let budget = Arc::clone(budget);
+        Tally { known: FxHashMap::default(), missing: None, counts: Vec::new(), buckets, bytes: 0, budget }
     }
 
-    /// Counts rows; those beyond the buckets do not count.
+    /// The count of a value; `None` never.
     #[inline]
-    fn add(&mut self, value: Option<&str>, bucket: usize, rows: u64) -> Result<(), QueryError> {
-        let number = self.number(value)?;
-        if bucket < self.buckets
-            && let Some(count) = self.counts.get_mut(number * self.buckets + bucket)
-        {
-            *count += rows;
-        }
-        Ok(())
-    }
-
-    /// The number of a value.
-    #[inline]
-    fn number(&mut self, value: Option<&str>) -> Result<usize, QueryError> {
+    fn of(&mut self, value: Option<&str>) -> Result<Option<&mut C>, QueryError> {
         let known = match value {
             Some(value) => self.known.get(value).copied(),
             None => self.missing,
         };
-        known.map_or_else(|| self.new_number(value), Ok)
+        let number = match known {
+            Some(number) => number,
+            None => self.insert(value)?,
+        };
+        Ok(self.counts.get_mut(number))
     }
 
-    fn new_number(&mut self, value: Option<&str>) -> Result<usize, QueryError> {
+    fn insert(&mut self, value: Option<&str>) -> Result<usize, QueryError> {
         let bytes = ENTRY_BYTES + self.buckets * size_of::<u64>() + value.map_or(0, str::len);
         self.bytes += bytes;
         if !self.budget.take(bytes) {
@@ -319,9 +334,8 @@ impl Tally {
                 self.budget.max() >> 20
             )));
         }
-        let number = self.values;
-        self.values += 1;
-        self.counts.resize(self.values * self.buckets, 0);
+        let number = self.counts.len();
+        self.counts.push(C::empty(self.buckets));
         match value {
             Some(value) => {
                 self.known.insert(value.to_owned(), number);
@@ -332,32 +346,29 @@ impl Tally {
     }
 
     /// All parts of a count together.
-    fn sum(parts: Vec<Tally>) -> Result<Tally, QueryError> {
+    fn sum(parts: Vec<Self>) -> Result<Self, QueryError> {
         let mut parts = parts.into_iter();
         let mut sum = parts.next().ok_or_else(|| QueryError::Internal("a count has no parts".to_owned()))?;
         for part in parts {
             sum.budget.give(part.bytes);
-            let buckets = sum.buckets.max(1);
-            let (values, counts) = part.into_values();
-            for (value, counts) in values.into_iter().zip(counts.chunks(buckets)) {
-                let from = sum.number(value.as_deref())? * buckets;
-                for (sum, count) in sum.counts.iter_mut().skip(from).zip(counts) {
-                    *sum += count;
+            for (value, count) in part.into_values() {
+                if let Some(sum) = sum.of(value.as_deref())? {
+                    sum.add(count);
                 }
             }
         }
         Ok(sum)
     }
 
-    /// The values, and the buckets of each one after the other.
-    fn into_values(self) -> (Vec<Option<String>>, Vec<u64>) {
-        let mut values = vec![None; self.values];
+    /// The values with their counts.
+    fn into_values(self) -> impl Iterator<Item = (Option<String>, C)> {
+        let mut values = vec![None; self.counts.len()];
         for (value, number) in self.known {
             if let Some(slot) = values.get_mut(number) {
                 *slot = Some(value);
             }
         }
-        (values, self.counts)
+        values.into_iter().zip(self.counts)
     }
 }
 
@@ -621,26 +632,28 @@ pub fn field_values(
     let parts = on_cores(
         &sources,
         guard,
-        |budget| Tally::new(budget, 1),
+        |budget| Tally::<u64>::new(budget, 1),
         |tally, source| {
+            let mut add = |value: Option<&str>, rows| {
+                tally.of(value).map(|count| count.into_iter().for_each(|count| *count += rows))
+            };
             if let (Source::File(file), Some(facet), Some(slice)) = (source, &facet, &slice)
                 && source.is_within(range)
                 && let Some(values) = facet.of(file)?
             {
-                values.rows(slice).try_for_each(|(value, rows)| tally.add(Some(value), 0, rows))?;
+                values.rows(slice).try_for_each(|(value, rows)| add(Some(value), rows))?;
                 return Ok(ControlFlow::Continue(()));
             }
             each_batch(source, &matcher, &columns, &prune, range, guard, |batch, _, found| {
                 reader.each(batch, found, |_, value| match value {
-                    Some(_) => tally.add(value, 0, 1),
+                    Some(_) => add(value, 1),
                     None => Ok(()),
                 })
             })?;
             Ok(ControlFlow::Continue(()))
         },
     )?;
-    let (values, counts) = Tally::sum(parts)?.into_values();
-    let values = values.into_iter().zip(counts);
+    let values = Tally::sum(parts)?.into_values();
     let mut list: Vec<(String, u64)> = values.filter_map(|(value, count)| Some((value?, count))).collect();
     list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     list.truncate(limit);

@@ -17,7 +17,7 @@ use threadline_store::Scope;
 
 use super::params::Params;
 use super::problem::Problem;
-use super::{Api, counted, decoded, json as reply};
+use super::{Api, counted, decoded, json as reply, text};
 use crate::meters::QueryKind;
 use crate::rows::{RowWriter, push_time};
 use crate::trace_view;
@@ -84,44 +84,43 @@ pub(crate) async fn histogram(api: &Arc<Api>, params: &Params) -> Result<Respons
         aggregate::histogram(&store.snapshot_of(scope_of(&request.expr)), &request, guard)
     });
     let histogram = run.await?;
-    Ok(counted(reply(StatusCode::OK, &HistogramWire::new(&histogram)), histogram.series.len()))
+    let body = histogram_json(&histogram)
+        .map_err(|error| Problem::internal(format!("the answer is no JSON: {error}")))?;
+    Ok(counted(text("application/json", body), histogram.series.len()))
 }
 
-/// A histogram as JSON. Its counts are many: they are written as they are.
-#[derive(Serialize)]
-struct HistogramWire<'a> {
-    start: serde_json::Value,
-    start_us: i64,
-    interval_us: i64,
-    buckets: usize,
-    total: u64,
-    series: Vec<SeriesWire<'a>>,
-}
-
-#[derive(Serialize)]
-struct SeriesWire<'a> {
-    value: Option<&'a str>,
-    counts: &'a [u64],
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    other: bool,
-}
-
-impl<'a> HistogramWire<'a> {
-    fn new(histogram: &'a aggregate::Histogram) -> Self {
-        let series = |series: &'a aggregate::Series| SeriesWire {
-            value: series.value.as_deref(),
-            counts: &series.counts,
-            other: series.other,
-        };
-        Self {
-            start: time(histogram.start_us),
-            start_us: histogram.start_us,
-            interval_us: histogram.interval_us,
-            buckets: histogram.buckets,
-            total: histogram.total,
-            series: histogram.series.iter().map(series).collect(),
+/// A histogram as JSON. Its counts are many, and most of them zero: they are written by hand.
+fn histogram_json(histogram: &aggregate::Histogram) -> serde_json::Result<String> {
+    let numbers: usize = histogram.series.iter().map(|series| series.counts.len()).sum();
+    let mut out = String::with_capacity(256 + numbers * 3);
+    let head = json!({
+        "start": time(histogram.start_us),
+        "start_us": histogram.start_us,
+        "interval_us": histogram.interval_us,
+        "buckets": histogram.buckets,
+        "total": histogram.total,
+    });
+    out.push_str(head.to_string().trim_end_matches('}'));
+    out.push_str(r#","series":["#);
+    let mut digits = itoa::Buffer::new();
+    for (index, series) in histogram.series.iter().enumerate() {
+        out.push_str(if index == 0 { r#"{"value":"# } else { r#",{"value":"# });
+        out.push_str(&serde_json::to_string(&series.value)?);
+        out.push_str(r#","counts":["#);
+        for (index, count) in series.counts.iter().enumerate() {
+            match (index, count) {
+                (0, count) => out.push_str(digits.format(*count)),
+                (_, 0) => out.push_str(",0"),
+                (_, count) => {
+                    out.push(',');
+                    out.push_str(digits.format(*count));
+                }
+            }
         }
+        out.push_str(if series.other { r#"],"other":true}"# } else { "]}" });
     }
+    out.push_str("]}");
+    Ok(out)
 }
 
 /// `GET /api/v1/count`.
@@ -285,4 +284,49 @@ pub(crate) async fn services(api: &Arc<Api>, params: &Params) -> Result<Response
         .run(QueryKind::Services, move |guard| traces::services(&store.snapshot_of(scope), range, guard));
     let graph = run.await?;
     Ok(counted(reply(StatusCode::OK, &trace_view::services_wire(&graph)), graph.services.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_is_written_as_it_is() {
+        let series = |value: Option<&str>, other, counts: &[u64]| aggregate::Series {
+            value: value.map(str::to_owned),
+            other,
+            counts: counts.to_vec(),
+        };
+        let all = vec![
+            series(Some("a \"b\"\n"), false, &[0, 0, 12, 0]),
+            series(None, false, &[7, 0, 0, u64::MAX]),
+            series(None, true, &[]),
+        ];
+        for series in [all, Vec::new()] {
+            let histogram = aggregate::Histogram {
+                interval_us: 60,
+                start_us: 1_700_000_000_000_000,
+                buckets: 4,
+                series,
+                total: 9,
+            };
+            let wire = |series: &aggregate::Series| {
+                let mut wire = json!({"value": series.value, "counts": series.counts});
+                if series.other {
+                    wire["other"] = true.into();
+                }
+                wire
+            };
+            let want = json!({
+                "start": time(histogram.start_us),
+                "start_us": histogram.start_us,
+                "interval_us": 60,
+                "buckets": 4,
+                "total": 9,
+                "series": histogram.series.iter().map(wire).collect::<Vec<_>>(),
+            });
+            let text = histogram_json(&histogram).unwrap();
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), want, "{text}");
+        }
+    }
 }
