@@ -12,7 +12,7 @@ use threadline_model::schema::{Table, fixed};
 use threadline_model::value;
 use threadline_store::{Facets, SealedFile, Snapshot};
 
-use crate::cores::{Budget, on_cores};
+use crate::cores::{Budget, cores, on_cores};
 use crate::counts::{MINUTE_US, Slice, each_minute, narrowed};
 use crate::field::FieldReader;
 use crate::lang::{Expr, Field, Severity, code_name};
@@ -142,8 +142,9 @@ pub fn histogram(
             }
             Ok(())
         };
-    let parts = on_cores(
+    let tally = on_cores(
         &sources,
+        cores(),
         guard,
         |budget| Tally::new(budget, buckets),
         |tally, source| {
@@ -165,11 +166,10 @@ pub fn histogram(
             }
             Ok(ControlFlow::Continue(()))
         },
+        Tally::absorb,
     )?;
-    let mut series: Vec<Series> = Tally::sum(parts)?
-        .into_values()
-        .map(|(value, counts)| Series { value, other: false, counts })
-        .collect();
+    let mut series: Vec<Series> =
+        tally.into_values().map(|(value, counts)| Series { value, other: false, counts }).collect();
     let total = series.iter().flat_map(|series| &series.counts).sum();
     series.sort_by_cached_key(|series| {
         (std::cmp::Reverse(series.counts.iter().sum::<u64>()), series.value.clone())
@@ -267,13 +267,13 @@ fn with_other(mut series: Vec<Series>, series_max: usize, buckets: usize) -> Vec
 }
 
 /// What is counted of a value: its rows, or its rows by bucket.
-trait Count: Send {
+trait Amount: Send {
     fn empty(buckets: usize) -> Self;
 
     fn add(&mut self, other: Self);
 }
 
-impl Count for u64 {
+impl Amount for u64 {
     fn empty(_: usize) -> u64 {
         0
     }
@@ -283,7 +283,7 @@ impl Count for u64 {
     }
 }
 
-impl Count for Vec<u64> {
+impl Amount for Vec<u64> {
     fn empty(buckets: usize) -> Vec<u64> {
         vec![0; buckets]
     }
@@ -305,7 +305,7 @@ struct Tally<C> {
     budget: Arc<Budget>,
 }
 
-impl<C: Count> Tally<C> {
+impl<C: Amount> Tally<C> {
     fn new(budget: &Arc<Budget>, buckets: usize) -> Self {
         let budget = Arc::clone(budget);
         Tally { known: FxHashMap::default(), missing: None, counts: Vec::new(), buckets, bytes: 0, budget }
@@ -345,19 +345,15 @@ impl<C: Count> Tally<C> {
         Ok(number)
     }
 
-    /// All parts of a count together.
-    fn sum(parts: Vec<Self>) -> Result<Self, QueryError> {
-        let mut parts = parts.into_iter();
-        let mut sum = parts.next().ok_or_else(|| QueryError::Internal("a count has no parts".to_owned()))?;
-        for part in parts {
-            sum.budget.give(part.bytes);
-            for (value, count) in part.into_values() {
-                if let Some(sum) = sum.of(value.as_deref())? {
-                    sum.add(count);
-                }
+    /// Adds another part of the same count.
+    fn absorb(&mut self, part: Self) -> Result<(), QueryError> {
+        self.budget.give(part.bytes);
+        for (value, count) in part.into_values() {
+            if let Some(sum) = self.of(value.as_deref())? {
+                sum.add(count);
             }
         }
-        Ok(sum)
+        Ok(())
     }
 
     /// The values with their counts.
@@ -426,7 +422,7 @@ pub fn fields(
     };
     let columns: Vec<&str> =
         schema.fields().iter().map(|field| field.name().as_str()).filter(|name| is_field(name)).collect();
-    let parts = on_cores(&sources(snapshot), guard, Fields::new, |fields, source| {
+    let add = |fields: &mut Fields, source: &Source| {
         each_batch(source, &matcher, &columns, &prune, range, guard, |batch, _, found| {
             for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
                 let name = field.name().as_str();
@@ -442,8 +438,9 @@ pub fn fields(
             fields.add_resources(batch, found)
         })?;
         Ok(ControlFlow::Continue(()))
-    })?;
-    let mut list: Vec<FieldInfo> = Fields::sum(parts)?
+    };
+    let found = on_cores(&sources(snapshot), cores(), guard, Fields::new, add, Fields::absorb)?;
+    let mut list: Vec<FieldInfo> = found
         .known
         .into_iter()
         .map(|(name, (field_type, rows))| FieldInfo { name, field_type, rows })
@@ -464,17 +461,10 @@ impl Fields {
         Fields { known: FxHashMap::default(), bytes: 0, budget: Arc::clone(budget) }
     }
 
-    /// All parts of a count together.
-    fn sum(parts: Vec<Fields>) -> Result<Fields, QueryError> {
-        let mut parts = parts.into_iter();
-        let mut sum = parts.next().ok_or_else(|| QueryError::Internal("a count has no parts".to_owned()))?;
-        for part in parts {
-            sum.budget.give(part.bytes);
-            for (name, (field_type, rows)) in part.known {
-                sum.add(&name, field_type, rows)?;
-            }
-        }
-        Ok(sum)
+    /// Adds another part of the same count.
+    fn absorb(&mut self, part: Fields) -> Result<(), QueryError> {
+        self.budget.give(part.bytes);
+        part.known.into_iter().try_for_each(|(name, (field_type, rows))| self.add(&name, field_type, rows))
     }
 
     fn add(&mut self, name: &str, field_type: &'static str, rows: u64) -> Result<(), QueryError> {
@@ -629,8 +619,9 @@ pub fn field_values(
     let facet = facet_column(&Field::parse_reference(field));
     let slice = Slice::of(expr, table).filter(Slice::any_service);
     let sources = sources(snapshot.table(table));
-    let parts = on_cores(
+    let tally = on_cores(
         &sources,
+        cores(),
         guard,
         |budget| Tally::<u64>::new(budget, 1),
         |tally, source| {
@@ -652,9 +643,10 @@ pub fn field_values(
             })?;
             Ok(ControlFlow::Continue(()))
         },
+        Tally::absorb,
     )?;
-    let values = Tally::sum(parts)?.into_values();
-    let mut list: Vec<(String, u64)> = values.filter_map(|(value, count)| Some((value?, count))).collect();
+    let mut list: Vec<(String, u64)> =
+        tally.into_values().filter_map(|(value, count)| Some((value?, count))).collect();
     list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     list.truncate(limit);
     Ok(list)

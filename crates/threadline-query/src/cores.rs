@@ -69,32 +69,6 @@ impl Drop for Helpers {
     }
 }
 
-/// Calls `add(part, item)` for the items, which are begun in their order, until one says that none of those that follow
-/// is wanted. Each core has a part of its own, from `new`, which gets the budget of all; they come back in no order, at
-/// least one.
-///
-/// # Errors
-/// The first error of `add`. Where parts on several cores take more memory than the guard allows, it is done again on
-/// one before that is said.
-pub(crate) fn on_cores<T: Sync, A: Send>(
-    items: &[T],
-    guard: &Guard,
-    new: impl Fn(&Arc<Budget>) -> A + Sync,
-    add: impl Fn(&mut A, &T) -> Result<ControlFlow<()>, QueryError> + Sync,
-) -> Result<Vec<A>, QueryError> {
-    on(items, cores(), guard, new, add)
-}
-
-/// The same on the core that calls.
-pub(crate) fn on_one_core<T: Sync, A: Send>(
-    items: &[T],
-    guard: &Guard,
-    new: impl Fn(&Arc<Budget>) -> A + Sync,
-    add: impl Fn(&mut A, &T) -> Result<ControlFlow<()>, QueryError> + Sync,
-) -> Result<Vec<A>, QueryError> {
-    on(items, 1, guard, new, add)
-}
-
 /// Work that has been begun.
 struct Work<'a, T, F> {
     items: &'a [T],
@@ -123,19 +97,27 @@ impl<T, F> Work<'_, T, F> {
     }
 }
 
-fn on<T: Sync, A: Send>(
+/// Calls `add(part, item)` for the items, which are begun in their order, until one says that none of those that follow
+/// is wanted. Each of at most `cores` has a part of its own, from `new`, which gets the budget of all; in the end `merge`
+/// puts them together, in no order.
+///
+/// # Errors
+/// The first error of `add` or `merge`. Where parts on several cores take more memory than the guard allows, it is done
+/// again on one before that is said.
+pub(crate) fn on_cores<T: Sync, A: Send>(
     items: &[T],
     cores: usize,
     guard: &Guard,
     new: impl Fn(&Arc<Budget>) -> A + Sync,
     add: impl Fn(&mut A, &T) -> Result<ControlFlow<()>, QueryError> + Sync,
-) -> Result<Vec<A>, QueryError> {
+    merge: impl Fn(&mut A, A) -> Result<(), QueryError>,
+) -> Result<A, QueryError> {
     let work = Work { items, next: AtomicUsize::new(0), guard, add: &add };
     let budget = Arc::new(Budget::new(guard));
     let mut own = new(&budget);
     let alone = (cores > 1).then(|| Instant::now() + ALONE);
     if !work.go_on(&mut own, alone)? {
-        return Ok(vec![own]);
+        return Ok(own);
     }
     let left = items.len().saturating_sub(work.next.load(Ordering::Relaxed));
     let helpers = Helpers::take(left.saturating_sub(1), cores - 1);
@@ -143,93 +125,94 @@ fn on<T: Sync, A: Send>(
         let mut part = new(&budget);
         work.go_on(&mut part, None).map(|_| part)
     };
-    let parts = thread::scope(|scope| {
+    let whole = thread::scope(|scope| {
         let threads: Vec<_> = (0..helpers.0)
             .filter_map(|_| thread::Builder::new().name("query".to_owned()).spawn_scoped(scope, help).ok())
             .collect();
-        let mut parts = vec![work.go_on(&mut own, None).map(|_| own)];
-        parts.extend(threads.into_iter().map(|thread| {
+        work.go_on(&mut own, None)?;
+        for thread in threads {
             let panicked = |_| QueryError::Internal("a thread that read files panicked".to_owned());
-            thread.join().map_err(panicked).flatten()
-        }));
-        parts.into_iter().collect::<Result<Vec<A>, QueryError>>()
+            merge(&mut own, thread.join().map_err(panicked).flatten()?)?;
+        }
+        Ok(own)
     });
-    match parts {
+    match whole {
         // Parts may hold the same again, each for itself.
         Err(QueryError::TooExpensive(_)) if helpers.0 > 0 => {
             drop(helpers);
-            on(items, 1, guard, new, add)
+            on_cores(items, 1, guard, new, add, merge)
         }
-        parts => parts,
+        whole => whole,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     const PAUSE: Duration = Duration::from_millis(2);
 
-    /// Which items each core got.
-    fn met(count: usize, cores: usize, stop_at: usize) -> Vec<Vec<usize>> {
-        let items: Vec<usize> = (0..count).collect();
-        let parts = on(
-            &items,
-            cores,
-            &Guard::default(),
-            |_| Vec::new(),
-            |part: &mut Vec<usize>, item| {
-                thread::sleep(PAUSE);
-                part.push(*item);
-                Ok(if *item == stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-            },
-        );
-        parts.unwrap()
+    fn put_together(all: &mut Vec<usize>, part: Vec<usize>) -> Result<(), QueryError> {
+        all.extend(part);
+        Ok(())
     }
 
     #[test]
     fn every_item_is_met_once_on_any_number_of_cores() {
         for count in [0, 1, 2, 3, 40] {
+            let items: Vec<usize> = (0..count).collect();
             for cores in [1, 2, 4] {
-                let parts = met(count, cores, usize::MAX);
-                assert!((1..=cores).contains(&parts.len()), "{} parts on {cores} cores", parts.len());
-                let mut all: Vec<usize> = parts.into_iter().flatten().collect();
+                let add = |part: &mut Vec<usize>, item: &usize| {
+                    thread::sleep(PAUSE);
+                    part.push(*item);
+                    Ok(ControlFlow::Continue(()))
+                };
+                let mut all =
+                    on_cores(&items, cores, &Guard::default(), |_| Vec::new(), add, put_together).unwrap();
                 all.sort_unstable();
-                assert_eq!(all, (0..count).collect::<Vec<_>>(), "{cores} cores");
+                assert_eq!(all, items, "{cores} cores");
+            }
+        }
+    }
+
+    /// Ten items are met at once; each of the many that follow takes long, so that they cannot all be begun before it is
+    /// known that none is wanted.
+    #[test]
+    fn what_follows_the_last_wanted_item_is_not_begun() {
+        let items: Vec<usize> = (0..1000).collect();
+        for cores in [1, 4] {
+            for fails in [false, true] {
+                let met = Mutex::new(Vec::new());
+                let add = |(): &mut (), item: &usize| {
+                    met.lock().unwrap().push(*item);
+                    match *item {
+                        9 if fails => return Err(QueryError::Invalid("nine".to_owned())),
+                        9 => return Ok(ControlFlow::Break(())),
+                        10.. => thread::sleep(10 * PAUSE),
+                        _ => {}
+                    }
+                    Ok(ControlFlow::Continue(()))
+                };
+                let result = on_cores(&items, cores, &Guard::default(), |_| (), add, |(), ()| Ok(()));
+                let as_told = matches!(&result, Err(QueryError::Invalid(text)) if text == "nine");
+                assert_eq!((result.is_err(), as_told), (fails, fails));
+                let mut met = met.into_inner().unwrap();
+                met.sort_unstable();
+                assert_eq!(met, items[..met.len()], "all before it, and each once");
+                assert!((10..items.len()).contains(&met.len()), "{} met", met.len());
+                assert!(cores > 1 || met.len() == 10);
             }
         }
     }
 
     #[test]
-    fn all_before_the_last_wanted_item_are_met() {
-        assert_eq!(met(100, 1, 9), [(0..10).collect::<Vec<_>>()]);
-        // What others began before it was known is met, too.
-        let mut all: Vec<usize> = met(100, 4, 9).into_iter().flatten().collect();
-        all.sort_unstable();
-        assert_eq!(all, (0..all.len()).collect::<Vec<_>>());
-        assert!(all.len() >= 10, "{}", all.len());
-    }
-
-    #[test]
-    fn the_first_error_ends_it() {
+    fn a_query_that_is_cancelled_begins_nothing() {
         let guard = Guard::default();
-        let items: Vec<usize> = (0..100).collect();
-        for cores in [1, 4] {
-            let met = AtomicUsize::new(0);
-            let add = |(): &mut (), item: &usize| {
-                met.fetch_add(1, Ordering::Relaxed);
-                if *item == 5 {
-                    Err(QueryError::Invalid("five".to_owned()))
-                } else {
-                    Ok(ControlFlow::Continue(()))
-                }
-            };
-            let result = on(&items, cores, &guard, |_| (), add);
-            assert!(matches!(result, Err(QueryError::Invalid(text)) if text == "five"));
-            assert!(cores > 1 || met.into_inner() == 6);
-        }
         guard.cancelled.store(true, Ordering::Relaxed);
-        let result = on(&items, 2, &guard, |_| (), |(), _| Ok(ControlFlow::Continue(())));
+        let add = |(): &mut (), (): &()| -> Result<ControlFlow<()>, QueryError> { panic!("it was begun") };
+        let result = on_cores(&[(); 9], 2, &guard, |_| (), add, |(), ()| Ok(()));
         assert!(matches!(result, Err(QueryError::Cancelled)));
     }
 
@@ -239,13 +222,14 @@ mod tests {
         for (bytes, wanted) in [(10, true), (9, false)] {
             let guard = Guard { memory_bytes_max: bytes, ..Guard::default() };
             let new = |budget: &Arc<Budget>| (false, Arc::clone(budget));
-            let result = on(&[(); 20], 4, &guard, new, |(kept, budget): &mut (bool, Arc<Budget>), ()| {
+            let add = |(kept, budget): &mut (bool, Arc<Budget>), (): &()| {
                 thread::sleep(PAUSE);
                 if !std::mem::replace(kept, true) && !budget.take(10) {
                     return Err(QueryError::TooExpensive("too much".to_owned()));
                 }
                 Ok(ControlFlow::Continue(()))
-            });
+            };
+            let result = on_cores(&[(); 20], 4, &guard, new, add, |_, _| Ok(()));
             assert_eq!(result.is_ok(), wanted, "{bytes} bytes");
         }
     }

@@ -13,7 +13,7 @@ use threadline_model::schema::Table;
 use threadline_store::{IndexPlan, Prune, RollupEntry, SealedFile, Snapshot, TERM_BYTES_MAX};
 
 use crate::aggregate::field_values;
-use crate::cores::on_cores;
+use crate::cores::{cores, on_cores};
 use crate::lang::{Expr, Field, Network, Op, Test, is_term_char};
 use crate::matcher::{Mask, Matcher, of_network, prune, prune_nothing_but};
 use crate::search::TimeRange;
@@ -213,16 +213,21 @@ pub fn count(
     let (slice, counted) = (Slice::of(expr, table), Counted::of(expr, table));
     let count = Count { matcher, pruned, range, slice, counted, guard };
     let sources = sources(snapshot.table(table));
-    let totals = on_cores(
+    let add = |total: &mut u64, source: &Source| {
+        *total += count.rows(source)?;
+        Ok(ControlFlow::Continue(()))
+    };
+    on_cores(
         &sources,
+        cores(),
         guard,
         |_| 0,
-        |total, source| {
-            *total += count.rows(source)?;
-            Ok(ControlFlow::Continue(()))
+        add,
+        |total, part| {
+            *total += part;
+            Ok(())
         },
-    )?;
-    Ok(totals.into_iter().sum())
+    )
 }
 
 /// What is counted.

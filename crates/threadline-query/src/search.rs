@@ -22,7 +22,7 @@ use threadline_model::columns::{Batch, IntColumn};
 use threadline_model::schema::{Layout, Table};
 use threadline_store::{Prune, Snapshot};
 
-use crate::cores::{cores, on_cores, on_one_core};
+use crate::cores::{cores, on_cores};
 use crate::lang::Expr;
 pub use crate::matcher::Matcher;
 use crate::matcher::prune;
@@ -301,9 +301,10 @@ impl Search {
                 self.sources.get(*index).map_or(0, |source| if newest { source.ts().1 } else { source.ts().0 });
             if newest { time.wrapping_neg() } else { time }
         });
-        let new = || Best::new(self.order, max.min(self.remaining));
+        let max_here = max.min(self.remaining);
         let shared = Worst::default();
-        let add = |best: &mut Best, index: &usize| {
+        let new = |_: &_| (Best::new(self.order, max_here), self.prune.clone());
+        let add = |(best, tight): &mut (Best, Prune), index: &usize| {
             let Some(source) = self.sources.get(*index) else { return Ok(ControlFlow::Continue(())) };
             best.agree(&shared);
             if best.worst.is_some_and(|worst| {
@@ -313,20 +314,17 @@ impl Search {
                 return Ok(ControlFlow::Break(()));
             }
             let range = self.bounded(best.worst);
-            let mut tight = self.prune.clone();
             tight.ts = crate::matcher::prune_nothing_but(range).ts.or_else(|| self.prune.ts.clone());
-            self.gather(*index, &tight, range, best)?;
+            self.gather(*index, tight, range, best)?;
             Ok(ControlFlow::Continue(()))
         };
         // Each core holds up to twice as many, until it trims.
-        let bytes = max.min(self.remaining) * 2 * size_of::<Key>() * cores();
-        let parts = if bytes <= self.guard.memory_bytes_max {
-            on_cores(&order, &self.guard, |_| new(), add)?
-        } else {
-            on_one_core(&order, &self.guard, |_| new(), add)?
-        };
-        let mut best = new();
-        best.keys = parts.into_iter().flat_map(|part| part.keys).collect();
+        let core_bytes = max_here * 2 * size_of::<Key>();
+        let cores = if core_bytes * cores() <= self.guard.memory_bytes_max { cores() } else { 1 };
+        let (mut best, _) = on_cores(&order, cores, &self.guard, new, add, |(best, _), (part, _)| {
+            best.keys.extend(part.keys);
+            Ok(())
+        })?;
         best.trim();
         let order = self.order;
         best.keys.sort_unstable_by(|a, b| order.compare(&a.at, &b.at));
